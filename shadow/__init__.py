@@ -1,0 +1,1 @@
+"""Shadow: mirror live requests to a candidate, grade both answers, decide on proof."""

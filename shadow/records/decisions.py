@@ -1,0 +1,76 @@
+"""What stands in `shadow-decisions`: how runs begin and what was decided. Kafka's copy is the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+PROMOTE: Final = "promote"
+HOLD: Final = "hold"
+ROLLBACK: Final = "rollback"
+EXPIRE: Final = "expire"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run begins.
+
+    Args:
+        run: Candidate, configuration digest and attempt, `[a-z0-9-]{1,64}`.
+        attempt: 1 for the first run of this candidate against this production.
+        digest: Digest of the configuration, 64 hexadecimal digits.
+        tile_us: Length of a tile.
+        first_tile: Number of the first tile, the same for every partition.
+        answers_from: First answers offset of each partition that belongs to the run; read before `requests_from`.
+        requests_from: First request offset of each partition that belongs to the run.
+        started_us: By the starter's clock.
+        is_log_append_time: Whether the broker stamps records itself.
+    """
+
+    run: str
+    attempt: int
+    candidate: str
+    production: str
+    digest: str
+    stage: str
+    tile_us: int
+    first_tile: int
+    answers_from: tuple[int, ...]
+    requests_from: tuple[int, ...]
+    started_us: int
+    expires_us: int
+    is_log_append_time: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A stage transition, once per run and step.
+
+    Args:
+        decision_id: uuid5 of run and step.
+        step: Ordinal of the transition within the run, 1 for the first.
+        decision: `promote`, `rollback` or `expire`.
+        tile: Newest tile on which it rests.
+        tiles_digest: Digest of all tiles folded, 64 hexadecimal digits.
+        positions: Answers offset up to which each partition was folded when its tile closed.
+        culprits: Rules to blame, worst first.
+        reason: One sentence with the numbers.
+        evidence: The evidence and judgement as JSON (design.md, section 15).
+    """
+
+    decision_id: str
+    run: str
+    step: int
+    decision: str
+    from_stage: str
+    to_stage: str
+    tile: int
+    tiles_digest: str
+    positions: tuple[int, ...]
+    culprits: tuple[str, ...]
+    reason: str
+    evidence: str
+    decided_us: int
+
+
+DecisionsRecord = Started | Decision

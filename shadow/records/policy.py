@@ -1,0 +1,188 @@
+"""The promotion policy: what a stage needs, and its rules, as frozen nouns.
+
+The configuration is turned into these once; the gate and the fold know nothing else of it.
+Rates, margins and thresholds are probabilities or absolute points in [0, 1], never per cent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from shadow.records.slices import ALL
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """The weighted mean grade is not below production's by more than `margin`."""
+
+    graders: Mapping[str, float]
+    margin: float = 0.03
+    slice: str = ALL
+    kappa0: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class NoRegression:
+    """One grader in one slice is not worse by more than `margin`; `strict` rolls back on any proven decrease."""
+
+    grader: str
+    slice: str = ALL
+    margin: float = 0.05
+    strict: bool = False
+    kappa0: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """The candidate fails `grader` in less than `max` of its answers."""
+
+    grader: str
+    max: float = 0.005
+    alpha: float = 0.01
+    slice: str = ALL
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """The candidate passes `grader` in more than `min` of its answers."""
+
+    grader: str
+    min: float = 0.95
+    slice: str = ALL
+
+
+@dataclass(frozen=True, slots=True)
+class Improve:
+    """The candidate is better by at least `by`; `fails` lets the contrary roll back."""
+
+    grader: str
+    slice: str = ALL
+    by: float = 0.02
+    fails: bool = False
+    kappa0: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Equivalent:
+    """The difference lies inside [-margin, +margin]."""
+
+    grader: str
+    slice: str = ALL
+    margin: float = 0.05
+    kappa0: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """A quantile of the candidate's latency is at most `max_ratio` times production's.
+
+    Args:
+        quantile: In (0, 1), for example 0.95.
+        quantity: `total` or `first_byte`.
+        reference_us: Production's quantile, frozen before the run; None: taken from the first answers of the stage.
+    """
+
+    quantile: float = 0.95
+    max_ratio: float = 1.25
+    quantity: str = "total"
+    reference_us: int | None = None
+    slice: str = ALL
+
+    @property
+    def statistic(self) -> str:
+        """Name under which the counts of this rule are kept, for example `total:0.95:1.25`."""
+        return f"{self.quantity}:{self.quantile:g}:{self.max_ratio:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The candidate's mean cost is at most `max_ratio` times production's.
+
+    Args:
+        basis: `request` (micro-units of money) or `tokens` (completion and prompt tokens).
+        cap_micro: The most one answer may cost; enforced by the workers.
+    """
+
+    max_ratio: float = 1.10
+    basis: str = "request"
+    cap_micro: int | None = None
+    slice: str = ALL
+
+
+@dataclass(frozen=True, slots=True)
+class NoRewardHacking:
+    """ "Reward passed and a verifiable grader failed" is not more frequent than for production by more than `margin`."""
+
+    reward: str
+    verifiable: tuple[str, ...]
+    margin: float = 0.05
+    strict: bool = False
+    slice: str = ALL
+    kappa0: float = 0.2
+
+
+Rule = Quality | NoRegression | Cap | Floor | Improve | Equivalent | Latency | Cost | NoRewardHacking
+
+KIND_BY_RULE: Mapping[type, str] = {
+    Quality: "quality",
+    NoRegression: "no_regression",
+    Cap: "cap",
+    Floor: "floor",
+    Improve: "improve",
+    Equivalent: "equivalent",
+    Latency: "latency",
+    Cost: "cost",
+    NoRewardHacking: "no_reward_hacking",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Conditions of evidence: they hold the gate and never fail the candidate.
+
+    Args:
+        pairs: Pairs within the last `within_s`, slice `all`.
+        within_s: Length of the window, seconds.
+        slice_pairs: Pairs of the stage's totals in every slice that a rule names.
+        coverage: Least share of paired requests, in (0, 1].
+        freshness_s: Greatest age of the newest closed tile, seconds; None: twice the tile and deadline.
+    """
+
+    pairs: int = 5000
+    within_s: int = 86_400
+    slice_pairs: int = 1250
+    coverage: float = 0.98
+    freshness_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StagePolicy:
+    """One stage: what it needs, its rules and its error budget.
+
+    Args:
+        name: `shadow`, `canary` or `watch`.
+        alpha: False-rollback budget of the stage, and level of each promote test.
+    """
+
+    name: str
+    needs: Needs
+    rules: tuple[Rule, ...]
+    alpha: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The whole policy of a run.
+
+    Args:
+        stages: In the order in which a run goes through them.
+        expires_s: Longest age of a run, seconds.
+        tile_us: Length of a tile.
+        evidence_deadline_us: How long after a tile's end its pairs may still complete.
+    """
+
+    stages: tuple[StagePolicy, ...]
+    expires_s: int = 7 * 86_400
+    tile_us: int = 60_000_000
+    evidence_deadline_us: int = 15 * 60_000_000

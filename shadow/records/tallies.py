@@ -1,0 +1,128 @@
+"""Integer tallies: everything the gate knows of a tile, mergeable by addition in any order.
+
+A tally maps a key (slice, kind, name) to a short vector of integers, and, for the cluster correction,
+to 128 sparse cells by hash of the sampling key. The layouts of the vectors, by kind:
+
+    classes          paired, candidate_missing, production_missing, missing, sampled_out, unreadable
+    missing          paired n, paired bytes, paired latency_us, missing n, missing bytes, missing latency_us
+    graders          both passed, production only, candidate only, neither
+    rates            violations, n                                     (candidate only)
+    numeric          41 counts of D from -1 to 1 in steps of 0.05
+    cost             n, sum_c, sum_p, sum_cc, sum_pp, sum_cp
+    latency          candidate only slow, production only slow, n, production slow
+    reward_hacking   candidate only, production only, n
+
+A cell holds (n_h, S_h) with S the sum of D, except for `numeric` (S in steps of 0.05) and `cost`
+(n_h, sum_c, sum_p), so that all of it stays integer. Source of the layouts: statistics.md, a.1 and a.5.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+CELLS: Final = 128
+"""Hash cells of the cluster correction."""
+
+CLASSES: Final = ("paired", "candidate_missing", "production_missing", "missing", "sampled_out", "unreadable")
+
+WIDTH_BY_KIND: Final = {
+    "classes": len(CLASSES),
+    "missing": 6,
+    "graders": 4,
+    "rates": 2,
+    "numeric": 41,
+    "cost": 6,
+    "latency": 4,
+    "reward_hacking": 3,
+}
+
+
+class Key(NamedTuple):
+    """Which statistic: its slice, its kind, and the name of the grader, rule or quantity."""
+
+    slice: str
+    kind: str
+    name: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of one tile, of a partition's share of one, or of many tiles added up."""
+
+    vectors: dict[Key, list[int]] = field(default_factory=dict)
+    cells: dict[Key, dict[int, list[int]]] = field(default_factory=dict)
+
+    def vector(self, key: Key) -> list[int]:
+        """The vector of a key, made of zeros where it is new."""
+        vector = self.vectors.get(key)
+        if vector is None:
+            vector = self.vectors[key] = [0] * WIDTH_BY_KIND[key.kind]
+        return vector
+
+    def cell(self, key: Key, cell: int) -> list[int]:
+        """One cluster cell of a key, made of zeros where it is new."""
+        cells = self.cells.setdefault(key, {})
+        values = cells.get(cell)
+        if values is None:
+            values = cells[cell] = [0] * (3 if key.kind == "cost" else 2)
+        return values
+
+    def add(self, other: Tally) -> None:
+        """Add another tally to this one."""
+        for key, vector in other.vectors.items():
+            mine = self.vector(key)
+            for i, value in enumerate(vector):
+                mine[i] += value
+        for key, cells in other.cells.items():
+            for cell, values in cells.items():
+                mine = self.cell(key, cell)
+                for i, value in enumerate(values):
+                    mine[i] += value
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.vectors)
+
+    def to_bytes(self) -> bytes:
+        """Canonical bytes: equal tallies give equal bytes, so a digest can be taken of them."""
+        tree: dict[str, Any] = {}
+        for key, vector in self.vectors.items():
+            if any(vector):
+                tree.setdefault("\t".join(key), {})["v"] = vector
+        for key, cells in self.cells.items():
+            kept = {str(cell): values for cell, values in cells.items() if any(values)}
+            if kept:
+                tree.setdefault("\t".join(key), {})["c"] = kept
+        # The standard library, because sums of squares may pass 64 bits.
+        return json.dumps(tree, sort_keys=True, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_bytes(cls, value: bytes) -> Tally:
+        """Read what `to_bytes` wrote."""
+        tally = cls()
+        for name, parts in json.loads(value).items():
+            key = Key(*name.split("\t"))
+            if "v" in parts:
+                tally.vectors[key] = parts["v"]
+            if "c" in parts:
+                tally.cells[key] = {int(cell): values for cell, values in parts["c"].items()}
+        return tally
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedTile:
+    """One partition's share of a tile, final.
+
+    Args:
+        number: Tile number: append time in µs, divided by the tile's length.
+        tally: Its counts.
+        next: Answers offset behind the record that closed it.
+        tau0_us: Frozen latency reference by name of the latency statistic.
+    """
+
+    number: int
+    tally: Tally
+    next: int
+    tau0_us: dict[str, int] = field(default_factory=dict)
