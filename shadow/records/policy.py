@@ -112,7 +112,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class NoRewardHacking:
-    """ "Reward passed and a verifiable grader failed" is not more frequent than for production by more than `margin`."""
+    """A passed reward beside a failed verifiable grader is not more frequent than for production by over `margin`."""
 
     reward: str
     verifiable: tuple[str, ...]

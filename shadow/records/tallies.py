@@ -11,6 +11,7 @@ to 128 sparse cells by hash of the sampling key. The layouts of the vectors, by 
     cost             n, sum_c, sum_p, sum_cc, sum_pp, sum_cp
     latency          candidate only slow, production only slow, n, production slow
     reward_hacking   candidate only, production only, n
+    broken           pairs with a broken grade: they lower coverage
 
 A cell holds (n_h, S_h) with S the sum of D, except for `numeric` (S in steps of 0.05) and `cost`
 (n_h, sum_c, sum_p), so that all of it stays integer. Source of the layouts: statistics.md, a.1 and a.5.
@@ -37,6 +38,7 @@ WIDTH_BY_KIND: Final = {
     "cost": 6,
     "latency": 4,
     "reward_hacking": 3,
+    "broken": 1,
 }
 
 
