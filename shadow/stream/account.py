@@ -63,23 +63,27 @@ class Accounts:
     def present(self, process: str, epoch_us: int, mark: Mark) -> None:
         """Count one request that stands in the topic."""
         base = Mark(mark.sequence - 1, mark.seen - 1, mark.dropped)
-        epoch = self._widen(process, epoch_us, base, mark)
+        epoch = self.epochs.get((process, epoch_us))
+        if epoch is None:
+            epoch = self.epochs[process, epoch_us] = Epoch(base, mark)
+        if base.sequence < epoch.base.sequence:
+            epoch.base = base
+        if (mark.sequence, mark.seen) >= (epoch.last.sequence, epoch.last.seen):
+            epoch.last = mark
         epoch.present += 1
 
     def report(self, process: str, epoch_us: int, mark: Mark, *, is_final: bool) -> None:
-        """Take a proxy's report: it moves the end of the range and counts nothing."""
-        epoch = self._widen(process, epoch_us, mark, mark)
-        epoch.is_final |= is_final
+        """Take a proxy's report: it moves the end of the range and counts nothing.
 
-    def _widen(self, process: str, epoch_us: int, base: Mark, last: Mark) -> Epoch:
+        Before the first present request of its epoch a report bounds nothing: requests between it and
+        the run's first offset would look lost.
+        """
         epoch = self.epochs.get((process, epoch_us))
         if epoch is None:
-            epoch = self.epochs[process, epoch_us] = Epoch(base, last)
-        if (base.sequence, base.seen) < (epoch.base.sequence, epoch.base.seen):
-            epoch.base = base
-        if (last.sequence, last.seen) >= (epoch.last.sequence, epoch.last.seen):
-            epoch.last = last
-        return epoch
+            return
+        if (mark.sequence, mark.seen) >= (epoch.last.sequence, epoch.last.seen):
+            epoch.last = mark
+        epoch.is_final |= is_final
 
     def account(self) -> Account:
         """Add up all epochs."""
@@ -88,9 +92,7 @@ class Accounts:
         for epoch in self.epochs.values():
             handed = epoch.last.sequence - epoch.base.sequence
             gap = max(handed - epoch.present, 0)
-            delta = {
-                reason: count - epoch.base.dropped.get(reason, 0) for reason, count in epoch.last.dropped.items()
-            }
+            delta = {reason: count - epoch.base.dropped.get(reason, 0) for reason, count in epoch.last.dropped.items()}
             # An unacknowledged copy may still have arrived; then it is present, and not counted as dropped.
             unacknowledged = min(delta.pop(KAFKA_DOWN, 0), gap)
             if unacknowledged:

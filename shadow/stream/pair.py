@@ -24,6 +24,7 @@ class Waiting:
         answers: First answer by role.
         recorded: First recorded grade by (grader, role).
         marked_us: Append time of the first mark that a grade was asked for; None before it.
+        mark_offset: Answers offset of that mark.
         graded: Grades that need no recording, once the pair is complete: by grader, then role.
         needs: (grader, role) of the recorded grades that a complete pair waits for; None while incomplete.
     """
@@ -34,6 +35,7 @@ class Waiting:
     answers: dict[str, Answer] = field(default_factory=dict)
     recorded: dict[tuple[str, str], Grade] = field(default_factory=dict)
     marked_us: int | None = None
+    mark_offset: int = -1
     graded: dict[str, dict[str, Grade]] = field(default_factory=dict)
     needs: set[tuple[str, str]] | None = None
 
@@ -63,7 +65,7 @@ class Waiting:
         """Keep the first mark that a grade was asked for; False for a repeat."""
         if self.marked_us is not None:
             return False
-        self.marked_us = time_us
+        self.marked_us, self.mark_offset = time_us, offset
         self.offsets.append(offset)
         return True
 
