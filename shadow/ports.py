@@ -94,6 +94,10 @@ class LogGroup(Protocol):
 
     def resume(self, partitions: Iterable[int]) -> None: ...
 
+    def seek(self, partition: int, offset: int) -> None:
+        """Go on reading an owned partition from this offset; records already fetched of it are dropped."""
+        ...
+
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Commit next-to-read offsets by partition. Raises Unavailable."""
         ...
@@ -168,10 +172,16 @@ class Log(Protocol):
         group: str,
         *,
         member: str,
-        on_assigned: Callable[[list[int]], None],
+        on_assigned: Callable[[list[int]], Mapping[int, int] | None],
         on_revoked: Callable[[list[int]], None],
     ) -> LogGroup:
-        """Join a group (cooperative-sticky). Reading begins at the committed offsets, else at the end."""
+        """Join a group (cooperative-sticky).
+
+        Args:
+            on_assigned: Gets the partitions that were added; returns the offsets to read them from, or
+                None for the committed ones (the end, where nothing was committed).
+            on_revoked: Gets the partitions that were taken away, also when they were lost.
+        """
         ...
 
     def admin(self) -> LogAdmin: ...
