@@ -111,8 +111,8 @@ def fields_from_state(state: FoldState, *, only_changed: bool) -> tuple[dict[str
     """Snapshot of a state, as fields to set and fields to delete.
 
     Args:
-        state: The state; `changed` is emptied.
-        only_changed: Write only the tiles that changed since the last call.
+        state: The state; its `changed` is emptied by the caller once the snapshot is stored.
+        only_changed: Write only the tiles that changed.
     """
     tiles = state.tiles
     head = {
@@ -143,7 +143,6 @@ def fields_from_state(state: FoldState, *, only_changed: bool) -> tuple[dict[str
                 dropped.append(name)
             else:
                 fields[name] = value
-    state.changed.clear()
     return fields, dropped
 
 

@@ -1,0 +1,502 @@
+"""The comparator: folds the answers topic partition by partition and checkpoints the result.
+
+Around the pure fold it does the I/O: reads records, carries out what the fold asks for, appends ticks, and
+writes the snapshot. The checkpoint protocol (design.md, section 5), by number here and in the body:
+
+ 1. Everything that the folded records caused in the log (pairs, dead letters, marks) is acknowledged.
+ 2. State and closed tiles go to the store in one compare-and-set with a version that is never reused.
+ 3. Refused means that another owner wrote, or that the store lost our last write: the state is dropped,
+    the stored one is loaded, and reading goes on at its `next`.
+ 4. Unavailable means that nothing is known: nothing more is read until a checkpoint is through, so memory
+    stays bounded, and the next attempt settles what happened.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from shadow.adapters.ask_http import AskPool
+from shadow.adapters.avro import decode, encode
+from shadow.adapters.logs import Repeated
+from shadow.graders.grader import Grader
+from shadow.metrics import Metrics
+from shadow.stream.slice import Slicer
+
+from shadow.errors import BrokenEvidence, InvalidRecord, Refused, Unavailable
+from shadow.ports import Change, Clock, Log, LogGroup, Store
+from shadow.records.answers import ASKED, Answer, RecordedGrade, Report, Tick
+from shadow.records.dead_letters import DeadLetter
+from shadow.records.decisions import Started
+from shadow.records.grades import BROKEN, Grade
+from shadow.records.log import LogRecord
+from shadow.records.pairs import GradedPair
+from shadow.records.requests import MirroredRequest
+from shadow.records.tallies import ClosedTile
+from shadow.stream.fold import COMPARISON, Fold
+from shadow.stream.state import AskNow, Effects, FoldSpec, fields_from_state, state_from_fields
+from shadow.stream.tally import Tallier
+
+log = logging.getLogger("shadow.comparator")
+
+T = TypeVar("T")
+
+CHECKPOINT_S = 1.0
+READ_MAX = 2000
+ASKS_MAX = 2000
+TICK_AGAIN_S = 5.0
+PRODUCER_TIME_GRACE_US = 2_000_000
+"""Without LogAppendTime a request may be appended a little after its own time; its tile's tick waits for it."""
+VALUE_MAX = 64 * 1024
+
+
+def slot_of(run: str, partition: int) -> str:
+    """Slot of a partition's state in the store."""
+    return f"{run}/{partition}"
+
+
+@dataclass(frozen=True, slots=True)
+class ComparatorPlan:
+    """Everything that a comparator is told.
+
+    Args:
+        started: The run.
+        spec: The fold's settings, for partition 0; the others differ by partition and offsets only.
+        topics: Topic names by `requests`, `answers`, `pairs`, `dead_letters`.
+        group: Consumer group that spreads the partitions over comparators.
+        member: Stable name of this process in the group.
+        writes_pairs: Whether graded pairs go to their topic.
+    """
+
+    started: Started
+    spec: FoldSpec
+    topics: Mapping[str, str]
+    group: str
+    member: str
+    writes_pairs: bool = True
+
+
+@dataclass(slots=True)
+class Owned:
+    """One partition that this comparator owns."""
+
+    fold: Fold
+    version: str | None
+    closed: list[ClosedTile] = field(default_factory=list)
+    saved_next: int = -1
+    tick_sent: tuple[int, float] = (-1, 0.0)
+    active_s: float = 0.0
+
+
+class Comparator:
+    """Folds the partitions that its group gives it.
+
+    Args:
+        plan: What to fold.
+        log_: The log.
+        store: Where snapshots go.
+        slicer: Slices of the run.
+        graders: Graders of the run.
+        tallier: What to count.
+        asks: Carries out what graders ask for.
+        metrics: Counters of this process.
+        clock: Wall clock, for ticks only.
+        reached: Called at labelled points of the loop, so that a test can end the process there.
+    """
+
+    def __init__(
+        self,
+        plan: ComparatorPlan,
+        log_: Log,
+        store: Store,
+        slicer: Slicer,
+        graders: Sequence[Grader],
+        tallier: Tallier,
+        asks: AskPool,
+        metrics: Metrics,
+        clock: Clock,
+        reached: Callable[[str], None] = lambda point: None,
+    ) -> None:
+        self._plan = plan
+        self._store = store
+        self._slicer = slicer
+        self._graders = {grader.name: grader for grader in graders}
+        self._tallier = tallier
+        self._asks = asks
+        self._metrics = metrics
+        self._clock = clock
+        self._reached = reached
+        self._admin = log_.admin()
+        self._writer = log_.writer()
+        self._log = log_
+        self._owned: dict[int, Owned] = {}
+        self._broken: dict[int, str] = {}
+        self._again: deque[tuple[float, int, AskNow]] = deque()
+        self._is_paused = False
+        self._trouble = Repeated(log, every_s=5.0)
+        self._is_ready = False
+        self._saved_s = 0.0
+
+    def readiness(self) -> tuple[bool, str]:
+        """Whether the last checkpoint went through, and what is wrong otherwise."""
+        if self._broken:
+            return False, "; ".join(self._broken.values())
+        return self._is_ready, "ok" if self._is_ready else "no checkpoint has gone through yet"
+
+    def run(self, stop: threading.Event) -> None:
+        """Fold until told to stop; then write the last checkpoint."""
+        group = self._log.group(
+            self._plan.topics["answers"],
+            self._plan.group,
+            member=self._plan.member,
+            on_assigned=self._take,
+            on_revoked=self._give_up,
+        )
+        try:
+            while not stop.is_set():
+                self._step(group)
+        finally:
+            self._checkpoint(group, flush_s=5.0)
+            self._owned.clear()
+            group.close()
+            self._writer.flush(5.0)
+            self._writer.close()
+            self._admin.close()
+
+    def _step(self, group: LogGroup) -> None:
+        try:
+            records = group.read(READ_MAX, 0.1)
+        except Unavailable as trouble:
+            self._trouble.warning("kafka: %s", trouble)
+            return
+        except BrokenEvidence as hole:
+            self._break_all(str(hole))
+            return
+        self._reached("read")
+        now_s = time.monotonic()
+        for record in records:
+            owned = self._owned.get(record.partition)
+            # A record fetched before a partition was taken away, or before a seek, is not ours to fold.
+            if owned is None or record.partition in self._broken or record.offset < owned.fold.state.next:
+                continue
+            if record.offset > owned.fold.state.next:
+                self._break(record.partition, owned.fold.state.next, record.offset)
+                continue
+            self._carry_out(record.partition, owned, owned.fold.apply(record, self._content(record)))
+            owned.active_s = now_s
+        self._reached("folded")
+        self._answer_asks()
+        self._writer.poll()
+        self._tick(now_s)
+        if now_s - self._saved_s >= CHECKPOINT_S:
+            self._saved_s = now_s
+            self._checkpoint(group, flush_s=2.0)
+        self._throttle(group)
+
+    def _content(self, record: LogRecord) -> Answer | Tick | RecordedGrade | Report | None:
+        """Decode a record, or put it aside. Another run's answers are skipped by their header, undecoded."""
+        run = record.headers.get("run")
+        if run is not None and run not in (self._plan.started.run.encode(), b"*"):
+            return None
+        try:
+            content = decode(record.value)
+            if not isinstance(content, Answer | Tick | RecordedGrade | Report):
+                raise InvalidRecord(f"a {type(content).__name__} does not belong into {record.topic}")
+            if isinstance(content, Answer) and content.request_partition != record.partition:
+                raise InvalidRecord(
+                    f"an answer to partition {content.request_partition} stands in partition {record.partition}"
+                )
+        except InvalidRecord as error:
+            self._put_aside(record, str(error))
+            return None
+        return content
+
+    def _put_aside(self, record: LogRecord, error: str) -> None:
+        self._owned[record.partition].fold.state.counters["dead_letters"] += 1
+        self._metrics.inc("shadow_dead_letters_total", topic=record.topic)
+        letter = DeadLetter(
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            error=error,
+            process=self._plan.member,
+            time_us=self._clock.now_us(),
+            value=(record.value or b"")[:VALUE_MAX],
+        )
+        key = f"{record.topic}/{record.partition}/{record.offset}".encode()
+        self._write(self._plan.topics["dead_letters"], 0, key, encode(letter))
+
+    def _carry_out(self, partition: int, owned: Owned, effects: Effects) -> None:
+        """Do what the fold asked for. Nothing of it changes what is counted."""
+        owned.closed.extend(effects.closed)
+        if self._plan.writes_pairs:
+            for pair in effects.pairs:
+                self._write_pair(partition, pair)
+        marked: set[int] = set()
+        for ask in effects.asks:
+            if not ask.is_marked and ask.request_offset not in marked:
+                marked.add(ask.request_offset)
+                self._write_grade(partition, ask, Grade(ASKED))
+            self._asks.submit(ask.ask, (partition, ask))
+
+    def _write_pair(self, partition: int, pair: GradedPair) -> None:
+        self._write(self._plan.topics["pairs"], partition, pair.key.encode(), encode(pair))
+
+    def _write_grade(self, partition: int, ask: AskNow, grade: Grade) -> None:
+        record = RecordedGrade(
+            run=self._plan.started.run,
+            request_offset=ask.request_offset,
+            comparison=COMPARISON,
+            grader=ask.grader,
+            role=ask.role,
+            outcome=grade.outcome,
+            score=grade.score,
+            reason=grade.reason,
+        )
+        self._write_answers(partition, ask.key.encode(), record)
+
+    def _write_answers(self, partition: int, key: bytes, record: RecordedGrade | Tick) -> None:
+        headers = {"run": self._plan.started.run.encode()}
+        self._write(self._plan.topics["answers"], partition, key, encode(record), headers)
+
+    def _write(
+        self, topic: str, partition: int, key: bytes, value: bytes, headers: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Queue a record; a full queue is waited for, since it empties or Kafka is away and nothing can go on."""
+        while not self._writer.write(topic, partition, key=key, value=value, headers=headers):
+            self._trouble.warning("kafka: the producer's queue is full; waiting for the broker")
+            self._writer.flush(1.0)
+
+    def _answer_asks(self) -> None:
+        """Append the grades that services gave; ask again where they did not answer and the pair still waits."""
+        now_s = time.monotonic()
+        for token, reply, error in self._asks.finished():
+            partition, ask = token
+            owned = self._owned.get(partition)
+            if owned is None or ask.request_offset not in owned.fold.state.waiting:
+                continue
+            if reply is None:
+                self._trouble.warning("grader %s: %s; asking again", ask.grader, error)
+                self._again.append((now_s + 2.0, partition, ask))
+                continue
+            self._write_grade(partition, ask, _read_grade(self._graders[ask.grader], reply))
+        while self._again and self._again[0][0] <= now_s:
+            _, partition, ask = self._again.popleft()
+            owned = self._owned.get(partition)
+            if owned is not None and ask.request_offset in owned.fold.state.waiting:
+                self._asks.submit(ask.ask, (partition, ask))
+
+    def _tick(self, now_s: float) -> None:
+        """Append the tick of each tile that ended, and plain ones while a partition is idle."""
+        now_us = self._clock.now_us()
+        grace_us = 0 if self._log.is_log_append_time else PRODUCER_TIME_GRACE_US
+        for partition, owned in self._owned.items():
+            if partition in self._broken:
+                continue
+            tiles = owned.fold.state.tiles
+            tile, sent_s = owned.tick_sent
+            if now_us >= tiles.end_us(tiles.next_tick) + grace_us and (
+                tile != tiles.next_tick or now_s - sent_s >= TICK_AGAIN_S
+            ):
+                owned.tick_sent = (tiles.next_tick, now_s)
+                self._append_tick(partition, tiles.next_tick, tiles.end_us(tiles.next_tick))
+            elif now_s - owned.active_s >= 1.0:
+                owned.active_s = now_s
+                self._write_answers(partition, b"", Tick(self._plan.started.run))
+
+    def _append_tick(self, partition: int, tile: int, end_us: int) -> None:
+        try:
+            requests_end = self._admin.offset_at(self._plan.topics["requests"], partition, end_us)
+        except Unavailable as trouble:
+            self._trouble.warning("kafka: %s", trouble)
+            return
+        self._write_answers(partition, b"", Tick(self._plan.started.run, tile, requests_end))
+
+    def _checkpoint(self, group: LogGroup, *, flush_s: float) -> None:
+        # 1. What the folded records caused stands in the log before a snapshot goes past them.
+        if self._writer.flush(flush_s) > 0:
+            self._trouble.warning("kafka: records are not acknowledged; the checkpoint waits")
+            self._is_ready = False
+            return
+        self._reached("flushed")
+        for partition in sorted(self._owned):
+            owned = self._owned[partition]
+            if partition in self._broken or owned.saved_next == owned.fold.state.next:
+                continue
+            try:
+                self._save(partition, owned)
+            except Refused:
+                # 3. Another owner wrote, or the store fell back: the stored state is the only one.
+                self._metrics.inc("shadow_checkpoints_refused_total")
+                log.warning("partition %d: the stored state is another one; loading it", partition)
+                positions = self._take([partition])
+                group.seek(partition, positions[partition])
+            except Unavailable as trouble:
+                # 4. Nothing is known; nothing is read until a checkpoint is through.
+                self._trouble.warning("redis: %s", trouble)
+                self._is_ready = False
+                return
+        self._is_ready = True
+        self._reached("saved")
+
+    def _save(self, partition: int, owned: Owned) -> None:
+        state = owned.fold.state
+        fields, dropped = fields_from_state(state, only_changed=owned.version is not None)
+        change = Change(
+            version=str(uuid.uuid4()),
+            state=fields,
+            dropped=dropped,
+            tiles={tile.number: _tile_bytes(tile) for tile in owned.closed},
+        )
+        began = time.perf_counter()
+        # 2. One compare-and-set.
+        self._store.swap(slot_of(self._plan.started.run, partition), owned.version, change)
+        self._metrics.observe("shadow_checkpoint_seconds", time.perf_counter() - began)
+        owned.version = change.version
+        owned.saved_next = state.next
+        owned.closed.clear()
+        state.changed.clear()
+        self._publish(partition, owned)
+
+    def _publish(self, partition: int, owned: Owned) -> None:
+        state = owned.fold.state
+        labels = {"run": self._plan.started.run, "partition": str(partition)}
+        lag_us = max(0, self._clock.now_us() - state.tiles.watermark_us)
+        self._metrics.set("shadow_watermark_lag_seconds", lag_us / 1e6, **labels)
+        self._metrics.set("shadow_waiting_pairs", len(state.waiting), **labels)
+        self._metrics.set("shadow_open_tiles", len(state.tallies), **labels)
+        for name in ("records", "duplicate", "late"):
+            self._metrics.set(f"shadow_answers_{name}", state.counters[name], **labels)
+
+    def _throttle(self, group: LogGroup) -> None:
+        """Stop reading while a checkpoint is stuck or too many grades are being asked for."""
+        must_pause = not self._is_ready or self._asks.pending() > ASKS_MAX
+        if must_pause != self._is_paused:
+            self._is_paused = must_pause
+            (group.pause if must_pause else group.resume)(sorted(self._owned))
+
+    def _take(self, partitions: list[int]) -> dict[int, int]:
+        """Load partitions that were given to us, and say where their reading begins."""
+        positions = {}
+        for partition in partitions:
+            owned = self._load(partition)
+            self._owned[partition] = owned
+            positions[partition] = owned.fold.state.next
+            log.info("partition %d: reading from offset %d", partition, owned.fold.state.next)
+        self._is_paused = False
+        return positions
+
+    def _give_up(self, partitions: list[int]) -> None:
+        """Forget partitions that were taken away; whoever has them loads what is stored."""
+        for partition in partitions:
+            self._owned.pop(partition, None)
+            self._broken.pop(partition, None)
+
+    def _load(self, partition: int) -> Owned:
+        started = self._plan.started
+        spec = replace(
+            self._plan.spec,
+            partition=partition,
+            requests_from=started.requests_from[partition],
+            answers_from=started.answers_from[partition],
+        )
+        requests = self._requests_of(partition)
+        stored = _with_patience(lambda: self._store.load(slot_of(started.run, partition)), self._trouble)
+        if stored is None:
+            return Owned(Fold(spec, self._slicer, list(self._graders.values()), self._tallier, requests), None)
+        version, fields = stored
+        try:
+            state = state_from_fields(fields, spec)
+        except InvalidRecord as error:
+            log.warning("partition %d: %s; rebuilding it from the log", partition, error)
+            _with_patience(lambda: self._store.purge(slot_of(started.run, partition)), self._trouble)
+            return Owned(Fold(spec, self._slicer, list(self._graders.values()), self._tallier, requests), None)
+        owned = Owned(
+            Fold(spec, self._slicer, list(self._graders.values()), self._tallier, requests, state),
+            version,
+            saved_next=state.next,
+        )
+        self._restore(partition, owned)
+        return owned
+
+    def _restore(self, partition: int, owned: Owned) -> None:
+        """Read the waiting requests' records again by their offsets."""
+        requests = {offset: request for request, w in owned.fold.state.waiting.items() for offset in w.offsets}
+        try:
+            records = _with_patience(
+                lambda: self._admin.read_at(self._plan.topics["answers"], partition, sorted(requests)), self._trouble
+            )
+        except BrokenEvidence as hole:
+            self._broken[partition] = str(hole)
+            return
+        contents = []
+        for record in records:
+            content = decode(record.value)
+            if isinstance(content, Answer | RecordedGrade):
+                contents.append((requests[record.offset], record, content))
+        self._carry_out(partition, owned, owned.fold.restore(contents))
+
+    def _requests_of(self, partition: int) -> Callable[[Sequence[int]], dict[int, MirroredRequest | None]]:
+        def requests(offsets: Sequence[int]) -> dict[int, MirroredRequest | None]:
+            records = _with_patience(
+                lambda: self._admin.read_at(self._plan.topics["requests"], partition, sorted(offsets)), self._trouble
+            )
+            return {record.offset: _request_in(record) for record in records}
+
+        return requests
+
+    def _break(self, partition: int, expected: int, found: int) -> None:
+        name = f"{self._plan.topics['answers']}/{partition}"
+        reason = f"{name}: offsets {expected} to {found - 1} are missing from the log; the run cannot be completed"
+        self._broken[partition] = reason
+        log.error("%s", reason)
+        owned = self._owned[partition]
+        change = Change(version=str(uuid.uuid4()), state={"broken": reason.encode()})
+        try:
+            self._store.swap(slot_of(self._plan.started.run, partition), owned.version, change)
+            owned.version = change.version
+        except (Refused, Unavailable) as trouble:
+            log.warning("partition %d: the hole could not be stored: %s", partition, trouble)
+
+    def _break_all(self, reason: str) -> None:
+        for partition in self._owned:
+            if partition not in self._broken:
+                self._broken[partition] = reason
+                log.error("%s", reason)
+
+
+def _tile_bytes(tile: ClosedTile) -> bytes:
+    return tile.tally.to_bytes()
+
+
+def _request_in(record: LogRecord) -> MirroredRequest | None:
+    try:
+        content = decode(record.value)
+    except InvalidRecord:
+        return None  # counted as `unreadable`; the worker has put it into the dead letters
+    return content if isinstance(content, MirroredRequest) else None
+
+
+def _read_grade(grader: Grader, reply: bytes) -> Grade:
+    read = getattr(grader, "read", None)
+    if read is None:
+        return Grade(BROKEN, None, f"grader {grader.name} asked a service but cannot read its reply")
+    grade = read(reply)
+    assert isinstance(grade, Grade)
+    return grade
+
+
+def _with_patience(call: Callable[[], T], trouble: Repeated) -> T:
+    """Call a service until it answers; a line every few seconds says what is awaited."""
+    while True:
+        try:
+            return call()
+        except Unavailable as error:
+            trouble.warning("%s; trying again", error)
+            time.sleep(0.5)
