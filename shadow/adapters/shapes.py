@@ -1,0 +1,266 @@
+"""Turn records into the rows that Avro writes, and rows into records, refusing what no writer of ours makes.
+
+A row is a dict with exactly the record's fields. The checks are those on which the fold, the gate and the
+metrics rely: known outcomes, offsets and counts that are not negative, finite numbers in their ranges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from math import isfinite
+from operator import attrgetter
+from typing import Any, Final
+
+from shadow.errors import InvalidRecord
+from shadow.records.answers import ASKED, OUTCOMES, Answer, RecordedGrade, Report, Tick
+from shadow.records.dead_letters import DeadLetter
+from shadow.records.decisions import EXPIRE, HOLD, PROMOTE, ROLLBACK, Decision, Started
+from shadow.records.grades import BROKEN, FAILED, NOT_APPLICABLE, PASSED, Grade
+from shadow.records.pairs import GradedPair
+from shadow.records.requests import Live, MirroredRequest, Origin
+
+Row = dict[str, Any]
+
+_OUTCOMES: Final = frozenset(OUTCOMES)
+_GRADES: Final = frozenset({PASSED, FAILED, NOT_APPLICABLE, BROKEN})
+_RECORDED: Final = _GRADES | {ASKED}
+_DECISIONS: Final = frozenset({PROMOTE, HOLD, ROLLBACK, EXPIRE})
+
+
+def _names(record: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(record))
+
+
+def _refuse(name: str, value: object, right: str) -> InvalidRecord:
+    return InvalidRecord(f"{name} is {value!r}, not {right}")
+
+
+def _known(name: str, value: str, allowed: frozenset[str]) -> None:
+    if value not in allowed:
+        raise _refuse(name, value[:80], "one of " + ", ".join(sorted(allowed)))
+
+
+def _not_negative(row: Row, *names: str) -> None:
+    for name in names:
+        if row[name] < 0:
+            raise _refuse(name, row[name], "0 or more")
+
+
+def _finite(name: str, value: float | None) -> None:
+    if value is not None and not isfinite(value):
+        raise _refuse(name, value, "a finite number")
+
+
+def _mapping(value: Mapping[str, Any]) -> dict[str, Any]:
+    return value if type(value) is dict else dict(value)
+
+
+_ORIGIN: Final = _names(Origin)
+_LIVE: Final = _names(Live)
+_REQUEST: Final = _names(MirroredRequest)
+_ANSWER: Final = _names(Answer)
+_get_origin: Final = attrgetter(*_ORIGIN)
+_get_live: Final = attrgetter(*_LIVE)
+_get_request: Final = attrgetter(*_REQUEST)
+_get_answer: Final = attrgetter(*_ANSWER)
+
+
+def _check_request(row: Row) -> None:
+    if not row["key"]:
+        raise InvalidRecord("key is empty, so the request has no partition of its own")
+    if not 0.0 <= row["u"] < 1.0:
+        raise _refuse("u", row["u"], "in [0, 1)")
+    if not 0.0 < row["sample"] <= 1.0:
+        raise _refuse("sample", row["sample"], "in (0, 1]")
+    for name, rate in row["quotas"].items():
+        if not 0.0 < rate <= 1.0:
+            raise _refuse(f"the quota of {name[:80]!r}", rate, "in (0, 1]")
+    origin = row["origin"]
+    if origin["sequence"] < 0 or origin["seen"] < 0:
+        _not_negative(origin, "sequence", "seen")
+    live = row["live"]
+    if live is not None:
+        if live["outcome"] not in _OUTCOMES:
+            _known("live.outcome", live["outcome"], _OUTCOMES)
+        if live["first_byte_us"] < 0 or live["duration_us"] < 0:
+            _not_negative(live, "first_byte_us", "duration_us")
+
+
+def _check_answer(row: Row) -> None:
+    if row["outcome"] not in _OUTCOMES:
+        _known("outcome", row["outcome"], _OUTCOMES)
+    _not_negative(
+        row,
+        "request_partition",
+        "request_offset",
+        "first_byte_us",
+        "duration_us",
+        "prompt_tokens",
+        "completion_tokens",
+        "cost_micro",
+    )
+    if row["exchange"] is not None:
+        _check_request(row["exchange"])
+
+
+def _request_row(record: MirroredRequest) -> Row:
+    row = dict(zip(_REQUEST, _get_request(record), strict=True))
+    row["headers"] = _mapping(record.headers)
+    row["quotas"] = _mapping(record.quotas)
+    origin = row["origin"] = dict(zip(_ORIGIN, _get_origin(record.origin), strict=True))
+    origin["dropped"] = _mapping(record.origin.dropped)
+    if record.live is not None:
+        live = dict(zip(_LIVE, _get_live(record.live), strict=True))
+        live["headers"] = _mapping(record.live.headers)
+        row["live"] = live
+    return row
+
+
+def _request(row: Row) -> MirroredRequest:
+    row["origin"] = Origin(**row["origin"])
+    if row["live"] is not None:
+        row["live"] = Live(**row["live"])
+    return MirroredRequest(**row)
+
+
+def _answer_row(record: Answer) -> Row:
+    row = dict(zip(_ANSWER, _get_answer(record), strict=True))
+    row["headers"] = _mapping(record.headers)
+    if record.exchange is not None:
+        row["exchange"] = _request_row(record.exchange)
+    return row
+
+
+def _answer(row: Row) -> Answer:
+    if row["exchange"] is not None:
+        row["exchange"] = _request(row["exchange"])
+    return Answer(**row)
+
+
+def _check_tick(row: Row) -> None:
+    _not_negative(row, "requests_end")
+    if row["tile"] is not None:
+        _not_negative(row, "tile")
+
+
+def _check_recorded_grade(row: Row) -> None:
+    _known("outcome", row["outcome"], _RECORDED)
+    _not_negative(row, "request_offset")
+    _finite("score", row["score"])
+
+
+def _check_report(row: Row) -> None:
+    _not_negative(row, "sequence", "seen")
+
+
+def _pair_row(record: GradedPair) -> Row:
+    row = _flat_row(record)
+    row["grades"] = {
+        grader: {
+            role: {"outcome": grade.outcome, "score": grade.score, "reason": grade.reason}
+            for role, grade in by_role.items()
+        }
+        for grader, by_role in record.grades.items()
+    }
+    return row
+
+
+def _pair(row: Row) -> GradedPair:
+    row["slices"] = tuple(row["slices"])
+    row["grades"] = {
+        grader: {role: Grade(**grade) for role, grade in by_role.items()} for grader, by_role in row["grades"].items()
+    }
+    return GradedPair(**row)
+
+
+def _check_pair(row: Row) -> None:
+    _known("production_outcome", row["production_outcome"], _OUTCOMES)
+    _known("candidate_outcome", row["candidate_outcome"], _OUTCOMES)
+    _not_negative(row, "request_partition", "request_offset")
+    for by_role in row["grades"].values():
+        for grade in by_role.values():
+            _known("grade", grade["outcome"], _GRADES)
+            _finite("score", grade["score"])
+
+
+def _check_offsets(name: str, offsets: list[int]) -> None:
+    for offset in offsets:
+        if offset < 0:
+            raise _refuse(f"an offset in {name}", offset, "0 or more")
+
+
+def _started(row: Row) -> Started:
+    row["answers_from"] = tuple(row["answers_from"])
+    row["requests_from"] = tuple(row["requests_from"])
+    return Started(**row)
+
+
+def _check_started(row: Row) -> None:
+    if row["tile_us"] <= 0:
+        raise _refuse("tile_us", row["tile_us"], "more than 0")
+    if row["attempt"] < 1:
+        raise _refuse("attempt", row["attempt"], "1 or more")
+    _check_offsets("answers_from", row["answers_from"])
+    _check_offsets("requests_from", row["requests_from"])
+    if len(row["answers_from"]) != len(row["requests_from"]):
+        raise InvalidRecord(
+            f"answers_from names {len(row['answers_from'])} partitions and requests_from {len(row['requests_from'])}; "
+            "requests and answers have equally many"
+        )
+
+
+def _decision(row: Row) -> Decision:
+    row["positions"] = tuple(row["positions"])
+    row["culprits"] = tuple(row["culprits"])
+    return Decision(**row)
+
+
+def _check_decision(row: Row) -> None:
+    _known("decision", row["decision"], _DECISIONS)
+    if row["step"] < 1:
+        raise _refuse("step", row["step"], "1 or more")
+    _check_offsets("positions", row["positions"])
+
+
+def _check_dead_letter(row: Row) -> None:
+    _not_negative(row, "partition", "offset")
+
+
+def _flat_row(record: Any) -> Row:
+    """Fields by name; mappings become dicts, since Avro's writer takes nothing else."""
+    return {
+        field.name: dict(value) if isinstance(value := getattr(record, field.name), Mapping) else value
+        for field in fields(record)
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How one kind of record goes in and out of Avro.
+
+    Args:
+        record: The record's class; its name is the schema's.
+        to_row: Record to a fresh row.
+        from_row: Row to record; the row is used up.
+        check: Raises InvalidRecord for a row that no writer of ours makes.
+    """
+
+    record: type[Any]
+    to_row: Callable[[Any], Row]
+    from_row: Callable[[Row], Any]
+    check: Callable[[Row], None]
+
+
+SHAPES: Final = (
+    Shape(MirroredRequest, _request_row, _request, _check_request),
+    Shape(Answer, _answer_row, _answer, _check_answer),
+    Shape(Tick, _flat_row, lambda row: Tick(**row), _check_tick),
+    Shape(RecordedGrade, _flat_row, lambda row: RecordedGrade(**row), _check_recorded_grade),
+    Shape(Report, _flat_row, lambda row: Report(**row), _check_report),
+    Shape(GradedPair, _pair_row, _pair, _check_pair),
+    Shape(Started, _flat_row, _started, _check_started),
+    Shape(Decision, _flat_row, _decision, _check_decision),
+    Shape(DeadLetter, _flat_row, lambda row: DeadLetter(**row), _check_dead_letter),
+)
+"""Every record that stands in a topic."""
