@@ -24,6 +24,7 @@ from typing import TypeVar
 
 from shadow.adapters.ask_http import AskPool
 from shadow.adapters.avro import decode, encode
+from shadow.adapters.content import content_of
 from shadow.adapters.logs import Repeated
 from shadow.graders.grader import Grader
 from shadow.metrics import Metrics
@@ -31,7 +32,7 @@ from shadow.stream.slice import Slicer
 
 from shadow.errors import BrokenEvidence, InvalidRecord, Refused, Unavailable
 from shadow.ports import Change, Clock, Log, LogGroup, Store
-from shadow.records.answers import ASKED, Answer, RecordedGrade, Report, Tick
+from shadow.records.answers import ASKED, Answer, AnswersRecord, RecordedGrade, Tick
 from shadow.records.dead_letters import DeadLetter
 from shadow.records.decisions import Started
 from shadow.records.grades import BROKEN, Grade
@@ -199,23 +200,13 @@ class Comparator:
             self._checkpoint(group, flush_s=2.0)
         self._throttle(group)
 
-    def _content(self, record: LogRecord) -> Answer | Tick | RecordedGrade | Report | None:
-        """Decode a record, or put it aside. Another run's answers are skipped by their header, undecoded."""
-        run = record.headers.get("run")
-        if run is not None and run not in (self._plan.started.run.encode(), b"*"):
-            return None
+    def _content(self, record: LogRecord) -> AnswersRecord | None:
+        """Decode a record, or put it aside."""
         try:
-            content = decode(record.value)
-            if not isinstance(content, Answer | Tick | RecordedGrade | Report):
-                raise InvalidRecord(f"a {type(content).__name__} does not belong into {record.topic}")
-            if isinstance(content, Answer) and content.request_partition != record.partition:
-                raise InvalidRecord(
-                    f"an answer to partition {content.request_partition} stands in partition {record.partition}"
-                )
+            return content_of(record, self._plan.started.run)
         except InvalidRecord as error:
             self._put_aside(record, str(error))
             return None
-        return content
 
     def _put_aside(self, record: LogRecord, error: str) -> None:
         self._owned[record.partition].fold.state.counters["dead_letters"] += 1

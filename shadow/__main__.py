@@ -1,0 +1,5 @@
+"""`python -m shadow` is the command `shadow`."""
+
+from shadow.cli.main import main
+
+main()

@@ -1,0 +1,27 @@
+"""What a record of the answers topic says to one run: shared by the comparator and every refold."""
+
+from __future__ import annotations
+
+from shadow.adapters.avro import decode
+from shadow.errors import InvalidRecord
+from shadow.records.answers import EVERY_RUN, Answer, AnswersRecord, RecordedGrade, Report, Tick
+from shadow.records.log import LogRecord
+
+
+def content_of(record: LogRecord, run: str) -> AnswersRecord | None:
+    """Decode a record of the answers topic; None where its header names another run (then it is not decoded).
+
+    Raises:
+        InvalidRecord: If it cannot be decoded, or does not belong where it stands.
+    """
+    header = record.headers.get("run")
+    if header is not None and header not in (run.encode(), EVERY_RUN.encode()):
+        return None
+    content = decode(record.value)
+    if not isinstance(content, Answer | Tick | RecordedGrade | Report):
+        raise InvalidRecord(f"a {type(content).__name__} does not belong into {record.topic}")
+    if isinstance(content, Answer) and content.request_partition != record.partition:
+        raise InvalidRecord(
+            f"an answer to partition {content.request_partition} stands in partition {record.partition}"
+        )
+    return content
