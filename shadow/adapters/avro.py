@@ -86,7 +86,7 @@ def decode(value: bytes | None, *, bytes_max: int = VALUE_BYTES_MAX) -> Any:
     buffer = BytesIO(value)
     buffer.seek(PREFIX_BYTES)
     try:
-        row = fastavro.schemaless_reader(buffer, codec.schema, codec.reader_schema)
+        row: Any = fastavro.schemaless_reader(buffer, codec.schema, codec.reader_schema)
         rest = len(value) - buffer.tell()
         if rest:
             raise InvalidRecord(f"{rest} bytes follow the end of the {codec.name}")
@@ -119,8 +119,8 @@ def _codecs_by_prefix() -> dict[bytes, _Codec]:
     for shape in SHAPES:
         name = shape.record.__name__
         directory = data_dir("schemas")
-        current = load_schema(directory / f"shadow.{name}.avsc")
-        older = [load_schema(path) for path in sorted((directory / "older").glob(f"*/shadow.{name}.avsc"))]
+        current = load_schema(str(directory / f"shadow.{name}.avsc"))
+        older = [load_schema(str(path)) for path in sorted((directory / "older").glob(f"*/shadow.{name}.avsc"))]
         for schema in [*older, current]:
             codec = _codec(shape, schema, None if schema is current else current)
             codecs[codec.prefix] = codec

@@ -1,0 +1,120 @@
+"""A store in memory with the promises of the real one, and ways to break it in tests."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from shadow.errors import Refused, Unavailable
+from shadow.ports import Change
+
+SNAPSHOTS_KEPT: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """Content of a slot. Never changed in place, so that older snapshots may share it."""
+
+    version: str
+    state: dict[str, bytes] = field(default_factory=dict)
+    tiles: dict[int, bytes] = field(default_factory=dict)
+
+
+class MemoryStore:
+    """Implements `shadow.ports.Store`; many threads may share one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._slots: dict[str, _Slot] = {}
+        self._snapshots: deque[dict[str, _Slot]] = deque(maxlen=SNAPSHOTS_KEPT)
+        self._is_up = True
+
+    def load(self, slot: str) -> tuple[str, dict[str, bytes]] | None:
+        """Version and state of a slot; None where there is none."""
+        with self._lock:
+            self._check_up()
+            found = self._slots.get(slot)
+            return None if found is None else (found.version, dict(found.state))
+
+    def swap(self, slot: str, expected: str | None, change: Change) -> None:
+        """Apply a change if the slot still has the expected version."""
+        with self._lock:
+            self._check_up()
+            found = self._slots.get(slot)
+            version = None if found is None else found.version
+            if version == change.version:
+                return  # our own write of before, as after a lost answer
+            if version != expected:
+                raise Refused(f"the slot {slot} has version {version}, not {expected}")
+            state = {} if found is None else dict(found.state)
+            tiles = {} if found is None else dict(found.tiles)
+            for name in change.dropped:
+                state.pop(name, None)
+            state.update(change.state)
+            for number in change.dropped_tiles:
+                tiles.pop(number, None)
+            tiles.update(change.tiles or {})
+            self._change({**self._slots, slot: _Slot(change.version, state, tiles)})
+
+    def tiles(self, slot: str, numbers: Sequence[int]) -> list[bytes | None]:
+        """Closed tiles by number, None where absent."""
+        with self._lock:
+            self._check_up()
+            found = self._slots.get(slot)
+            return [None if found is None else found.tiles.get(number) for number in numbers]
+
+    def tile_numbers(self, slot: str) -> list[int]:
+        """Numbers of the closed tiles in the slot, ascending."""
+        with self._lock:
+            self._check_up()
+            found = self._slots.get(slot)
+            return [] if found is None else sorted(found.tiles)
+
+    def purge(self, slot: str) -> None:
+        """Delete everything of a slot."""
+        with self._lock:
+            self._check_up()
+            self._change({name: kept for name, kept in self._slots.items() if name != slot})
+
+    def problems(self) -> list[str]:
+        """Nothing is ever wrong with memory's settings."""
+        with self._lock:
+            self._check_up()
+            return []
+
+    def close(self) -> None:
+        """Nothing to close; the content stays for the next process that shares it."""
+
+    def roll_back(self, writes: int = 1) -> None:
+        """Forget the newest writes of all slots, as a failover to a lagging replica does."""
+        with self._lock:
+            if not 0 < writes <= len(self._snapshots):
+                raise ValueError(f"{writes} writes cannot be forgotten; {len(self._snapshots)} are remembered")
+            for _ in range(writes):
+                self._slots = self._snapshots.pop()
+
+    def wipe(self) -> None:
+        """Lose everything, as a store without a disk does when it restarts."""
+        with self._lock:
+            self._change({})
+
+    def stop(self) -> None:
+        """Be unreachable until `start`."""
+        with self._lock:
+            self._is_up = False
+
+    def start(self) -> None:
+        """Be reachable again, with the content of before."""
+        with self._lock:
+            self._is_up = True
+
+    def _change(self, slots: dict[str, _Slot]) -> None:
+        self._snapshots.append(self._slots)
+        self._slots = slots
+
+    def _check_up(self) -> None:
+        if not self._is_up:
+            raise Unavailable("the store in memory is stopped")
