@@ -1,0 +1,225 @@
+"""Topics, ends and single records of Kafka."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+# Documented names, which the package imports without exporting them for type checkers.
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from shadow.adapters.kafka_client import (
+    METADATA_S,
+    ClientLog,
+    Health,
+    asking,
+    client,
+    consume,
+    consumer_properties,
+    error_of,
+    record_of,
+    sentence,
+    unavailable,
+)
+from shadow.adapters.kafka_reader import error_in, out_of_range
+from shadow.errors import BrokenEvidence, Unavailable
+from shadow.ports import TopicState
+from shadow.records.log import LogRecord
+
+NEAR: Final = 200
+"""Offsets at most this far apart are read in one go: reading over the ones between is cheaper than beginning anew."""
+
+
+class KafkaAdmin:
+    """Implements `shadow.ports.LogAdmin`. Threads may share one; they take turns."""
+
+    def __init__(self, properties: Mapping[str, str], *, is_embedded: bool) -> None:
+        self._properties = dict(properties)
+        self._is_embedded = is_embedded
+        self._lock = threading.RLock()
+        self._health = Health()
+        merged = consumer_properties(properties, "shadow-admin") | {"enable.partition.eof": "true"}
+        self._consumer = client(Consumer, merged, self._health)
+        self._admin: AdminClient | None = None
+
+    def create_topics(self, partitions_by_topic: Mapping[str, int], config: Mapping[str, Mapping[str, str]]) -> None:
+        """Create those that do not exist, and wait until the broker knows them."""
+        missing = {name: count for name, count in partitions_by_topic.items() if self.topic(name) is None}
+        if not missing:
+            return
+        replicas = 1 if self._is_embedded else -1
+        topics = [
+            NewTopic(name, num_partitions=count, replication_factor=replicas, config=dict(config.get(name, {})))
+            for name, count in missing.items()
+        ]
+        futures = self._client().create_topics(topics, operation_timeout=METADATA_S, request_timeout=METADATA_S)
+        for name, future in futures.items():
+            self._created(name, future)
+        deadline_s = time.monotonic() + METADATA_S
+        while any(state is None or state.partitions == 0 for state in map(self._known, missing)):
+            if time.monotonic() > deadline_s:
+                raise Unavailable(
+                    f"kafka does not know the topics {sorted(missing)} {METADATA_S:g} s after creating them"
+                )
+            time.sleep(0.05)
+
+    def _created(self, name: str, future: Future[Any]) -> None:
+        try:
+            future.result(METADATA_S * 2)
+        except KafkaException as raised:
+            if error_of(raised).code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise unavailable(f"create the topic {name}", raised) from raised
+        except TimeoutError as error:
+            raise Unavailable(f"kafka did not create the topic {name} within {METADATA_S * 2:g} s") from error
+
+    def topic(self, name: str) -> TopicState | None:
+        """Partitions and settings, None where there is no such topic."""
+        state = self._known(name)
+        return None if state is None else TopicState(state.partitions, self._settings(name))
+
+    def _known(self, name: str) -> TopicState | None:
+        with self._lock:
+            metadata = asking("list topics", lambda: self._consumer.list_topics(timeout=METADATA_S))
+        found = metadata.topics.get(name)
+        if found is None or (found.error is not None and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART):
+            return None
+        if found.error is not None:
+            raise Unavailable(f"kafka could not describe the topic {name}: {sentence(found.error)}")
+        return TopicState(len(found.partitions), {})
+
+    def _settings(self, name: str) -> dict[str, str]:
+        """The broker's settings of a topic; empty where it does not tell (the right to ask may be missing)."""
+        resource = ConfigResource(ResourceType.TOPIC, name)
+        futures = self._client().describe_configs([resource], request_timeout=METADATA_S)
+        try:
+            entries = futures[resource].result(METADATA_S * 2)
+        except (KafkaException, TimeoutError):
+            return {}
+        return {key: entry.value for key, entry in entries.items() if entry.value is not None}
+
+    def ends(self, topic: str) -> list[tuple[int, int]]:
+        """(first offset, offset behind the last record) of each partition."""
+        state = self._known(topic)
+        if state is None:
+            raise Unavailable(f"kafka has no topic {topic}")
+        return [self._bounds(topic, partition) for partition in range(state.partitions)]
+
+    def _bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        place = TopicPartition(topic, partition)
+        with self._lock:
+            low, high = asking(
+                f"say where {topic}/{partition} ends",
+                lambda: self._consumer.get_watermark_offsets(place, timeout=METADATA_S, cached=False),
+            )
+        return int(low), int(high)
+
+    def offset_at(self, topic: str, partition: int, time_us: int) -> int:
+        """First offset appended at or after a time; the end of the partition where there is none.
+
+        Kafka's times are milliseconds, so the first one not before `time_us` is asked for.
+        """
+        # The end comes first: what is appended between the two questions lies behind it, and is not skipped.
+        end = self._bounds(topic, partition)[1]
+        place = TopicPartition(topic, partition, max(0, -(-time_us // 1000)))
+        with self._lock:
+            found = asking(
+                f"find a time in {topic}/{partition}",
+                lambda: self._consumer.offsets_for_times([place], timeout=METADATA_S),
+            )[0]
+        if found.error is not None:
+            raise Unavailable(f"kafka could not find a time in {topic}/{partition}: {found.error}")
+        return int(found.offset) if found.offset >= 0 else end
+
+    def read_at(self, topic: str, partition: int, offsets: Sequence[int]) -> list[LogRecord]:
+        """The records at these offsets, in ascending order."""
+        wanted = sorted(set(offsets))
+        if not wanted:
+            return []
+        low, high = self._bounds(topic, partition)
+        for offset in (wanted[0], wanted[-1]):
+            if not low <= offset < high:
+                raise out_of_range(topic, partition, offset)
+        records: list[LogRecord] = []
+        with self._lock:
+            try:
+                for near in _ranges(wanted):
+                    records += self._read_range(topic, partition, near)
+            finally:
+                self._consumer.unassign()
+        return records
+
+    def _read_range(self, topic: str, partition: int, wanted: Sequence[int]) -> list[LogRecord]:
+        asking("read", lambda: self._consumer.assign([TopicPartition(topic, partition, wanted[0])]))
+        records: list[LogRecord] = []
+        deadline_s = time.monotonic() + METADATA_S
+        while len(records) < len(wanted):
+            messages = asking("read", lambda: consume(self._consumer, wanted[-1] - wanted[0] + 1, 0.5))
+            for message in messages:
+                expected = wanted[len(records)] if len(records) < len(wanted) else None
+                if expected is None:
+                    break
+                error = message.error()
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                    trouble = error_in(message, expected)
+                    if trouble is not None:
+                        raise trouble
+                    continue
+                # A later record, or the end, without the expected one: it is not there.
+                if message.offset() > expected:
+                    raise BrokenEvidence(f"{topic}/{partition}: offset {expected} is not in the log")
+                if error is None and message.offset() == expected:
+                    records.append(record_of(message))
+            if messages:
+                deadline_s = time.monotonic() + METADATA_S
+            elif time.monotonic() > deadline_s:
+                raise Unavailable(f"kafka did not give {topic}/{partition} from {wanted[0]} within {METADATA_S:g} s")
+        return records
+
+    def commit_group(self, group: str, topic: str, offsets: Sequence[int]) -> None:
+        """Set a group's offsets, one per partition, before its first member joins."""
+        consumer = client(Consumer, consumer_properties(self._properties, group), Health())
+        places = [TopicPartition(topic, partition, offset) for partition, offset in enumerate(offsets)]
+        try:
+            done = asking(
+                f"set the offsets of the group {group}",
+                lambda: consumer.commit(offsets=places, asynchronous=False),
+            )
+            for place in done or ():
+                if place.error is not None:
+                    raise Unavailable(f"kafka could not set the offsets of the group {group}: {place.error}")
+        finally:
+            consumer.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            self._consumer.close()
+            self._admin = None
+
+    def _client(self) -> AdminClient:
+        with self._lock:
+            if self._admin is None:
+                self._admin = AdminClient(dict(self._properties), logger=ClientLog())
+            return self._admin
+
+
+def _ranges(offsets: Sequence[int]) -> Iterator[list[int]]:
+    """Cut ascending offsets where two neighbours are far apart."""
+    current: list[int] = []
+    for offset in offsets:
+        if current and offset - current[-1] > NEAR:
+            yield current
+            current = []
+        current.append(offset)
+    if current:
+        yield current

@@ -1,0 +1,185 @@
+"""What every Kafka client of ours shares: its properties, its log, its health, and errors as sentences."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+
+from shadow.errors import ShadowError, Unavailable, Usage
+from shadow.records.log import LogRecord
+
+log = logging.getLogger("shadow.kafka")
+
+RECORD_BYTES_MAX: Final = (4 << 20) + (256 << 10)
+"""Four times the default body_max, and room for headers and framing; schemas/topics.yaml says the same."""
+METADATA_S: Final = 10.0
+"""How long a question to the broker may take."""
+SAME_TROUBLE_S: Final = 10.0
+
+OUT_OF_RANGE: Final = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
+_AWAY: Final = frozenset(
+    {
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._AUTHENTICATION,
+        KafkaError._SSL,
+        KafkaError._RESOLVE,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+    }
+)
+
+C = TypeVar("C", Consumer, Producer)
+
+
+def sentence(error: KafkaError) -> str:
+    """What librdkafka says of an error, with its name."""
+    return f"{error.str()} ({error.name()})"
+
+
+def error_of(raised: KafkaException) -> KafkaError:
+    """The error inside an exception."""
+    error = raised.args[0]
+    return error if isinstance(error, KafkaError) else KafkaError(KafkaError._FAIL, str(error))
+
+
+def unavailable(what: str, raised: KafkaException) -> Unavailable:
+    """Translate an exception at the border."""
+    return Unavailable(f"kafka could not {what}: {sentence(error_of(raised))}")
+
+
+class ClientLog:
+    """Receives librdkafka's own lines, which would go to stderr otherwise.
+
+    A broker that is away makes several lines a second: errors become warnings, each text at most once in
+    ten seconds, and everything else is for debugging.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._said_s: dict[str, float] = {}
+
+    def log(self, level: int, message: str, *args: object) -> None:
+        """Called by the client with the levels of Python's logging."""
+        if level >= logging.ERROR:
+            facility = str(args[0]) if args else message
+            now_s = time.monotonic()
+            with self._lock:
+                is_new = now_s - self._said_s.get(facility, -SAME_TROUBLE_S) >= SAME_TROUBLE_S
+                if is_new:
+                    self._said_s[facility] = now_s
+            if is_new:
+                log.warning(message, *args)
+                return
+        log.debug(message, *args)
+
+
+class Health:
+    """What the client's background threads reported last."""
+
+    def __init__(self) -> None:
+        self.trouble: str | None = None
+
+    def on_error(self, error: KafkaError) -> None:
+        """Serve `error_cb`; most errors are transient and librdkafka goes on by itself."""
+        if error.code() in _AWAY or error.fatal():
+            self.trouble = sentence(error)
+        log.debug("kafka: %s", sentence(error))
+
+
+def client(kind: type[C], properties: Mapping[str, Any], health: Health) -> C:
+    """Make a client whose log and errors come to us.
+
+    Raises:
+        Usage: If librdkafka refuses a property.
+    """
+    try:
+        # The stubs lack `logger`, which the client documents.
+        return kind({**properties, "error_cb": health.on_error, "logger": ClientLog()})
+    except KafkaException as raised:
+        raise Usage(f"kafka: {error_of(raised).str()}") from raised
+    except (TypeError, ValueError) as error:
+        raise Usage(f"kafka: the properties cannot be used: {error}") from error
+
+
+def consumer_properties(properties: Mapping[str, str], group: str) -> dict[str, Any]:
+    """Properties of every consumer: the user's, and what our promises need.
+
+    Nothing is skipped silently (`auto.offset.reset=error`), and nothing is committed behind our back.
+    """
+    return {
+        "queued.min.messages": "20000",
+        "queued.max.messages.kbytes": "32768",
+        "session.timeout.ms": "6000",
+        "fetch.wait.max.ms": "250",
+        "fetch.error.backoff.ms": "100",
+        "message.max.bytes": str(RECORD_BYTES_MAX),
+        **properties,
+        "group.id": group,
+        "auto.offset.reset": "error",
+        "enable.auto.commit": "false",
+        "enable.auto.offset.store": "false",
+        "enable.partition.eof": "false",
+        "isolation.level": "read_committed",
+        "allow.auto.create.topics": "false",
+    }
+
+
+def record_of(message: Any) -> LogRecord:
+    """A message without an error as a record. Kafka's times are milliseconds."""
+    headers = message.headers()
+    return LogRecord(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1] * 1000,
+        message.key(),
+        message.value(),
+        {name: value or b"" for name, value in headers} if headers else {},
+    )
+
+
+def consume(consumer: Consumer, max_records: int, timeout_s: float) -> list[Any]:
+    """Messages, as soon as there are any: `Consumer.consume` alone would wait for the last of `max_records`."""
+    messages = consumer.consume(max_records, 0)
+    if messages or timeout_s <= 0:
+        return list(messages)
+    first = consumer.poll(timeout_s)
+    if first is None:
+        return []
+    return [first, *consumer.consume(max_records - 1, 0)] if max_records > 1 else [first]
+
+
+def check_reachable(consumer: Consumer, health: Health, timeout_s: float = 1.0) -> None:
+    """Ask for metadata after trouble was reported, since a client does not tell when it is over.
+
+    Raises:
+        Unavailable: If the trouble goes on.
+    """
+    if health.trouble is None:
+        return
+    trouble = health.trouble
+    try:
+        consumer.list_topics(timeout=timeout_s)
+    except KafkaException as raised:
+        raise Unavailable(f"kafka does not answer: {trouble}") from raised
+    health.trouble = None
+
+
+T = TypeVar("T")
+
+
+def asking(what: str, question: Callable[[], T]) -> T:
+    """Ask the broker; its refusals become Unavailable."""
+    try:
+        return question()
+    except KafkaException as raised:
+        raise unavailable(what, raised) from raised
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether an error already is one of ours."""
+    return isinstance(error, ShadowError)
