@@ -138,7 +138,11 @@ class LogAdmin(Protocol):
 
 
 class DecisionWriter(Protocol):
-    """The one transactional writer of `shadow-decisions`."""
+    """The one transactional writer of `shadow-decisions`, and its reader."""
+
+    def read(self) -> Sequence[LogRecord]:
+        """All committed records of the topic, in order; nobody is fenced. Raises Unavailable."""
+        ...
 
     def append(self, key: bytes, build: Callable[[Sequence[LogRecord]], bytes | None]) -> LogRecord | None:
         """Fence every other writer, read the topic to its end, and write what `build` makes of it, once.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -40,6 +42,14 @@ NEAR: Final = 200
 """Offsets at most this far apart are read in one go: reading over the ones between is cheaper than beginning anew."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """Offsets of one partition, and the newest time up to each."""
+
+    offsets: list[int]
+    newest_us: list[int]
+
+
 class KafkaAdmin:
     """Implements `shadow.ports.LogAdmin`. Threads may share one; they take turns."""
 
@@ -48,9 +58,14 @@ class KafkaAdmin:
         self._is_embedded = is_embedded
         self._lock = threading.RLock()
         self._health = Health()
-        merged = consumer_properties(properties, "shadow-admin") | {"enable.partition.eof": "true"}
+        # A fetch that waits at the end of one partition would hold up the next question for as long.
+        merged = consumer_properties(properties, "shadow-admin") | {
+            "enable.partition.eof": "true",
+            "fetch.wait.max.ms": "10",
+        }
         self._consumer = client(Consumer, merged, self._health)
         self._admin: AdminClient | None = None
+        self._times_us: dict[tuple[str, int], _Times] = {}
 
     def create_topics(self, partitions_by_topic: Mapping[str, int], config: Mapping[str, Mapping[str, str]]) -> None:
         """Create those that do not exist, and wait until the broker knows them."""
@@ -130,6 +145,8 @@ class KafkaAdmin:
         """
         # The end comes first: what is appended between the two questions lies behind it, and is not skipped.
         end = self._bounds(topic, partition)[1]
+        if self._is_embedded:
+            return self._offset_by_reading(topic, partition, time_us, end)
         place = TopicPartition(topic, partition, max(0, -(-time_us // 1000)))
         with self._lock:
             found = asking(
@@ -139,6 +156,19 @@ class KafkaAdmin:
         if found.error is not None:
             raise Unavailable(f"kafka could not find a time in {topic}/{partition}: {found.error}")
         return int(found.offset) if found.offset >= 0 else end
+
+    def _offset_by_reading(self, topic: str, partition: int, time_us: int, end: int) -> int:
+        """The same on the embedded broker, which answers every such question with 0: each record is read once."""
+        with self._lock:
+            times = self._times_us.setdefault((topic, partition), _Times([], []))
+            begin = times.offsets[-1] + 1 if times.offsets else self._bounds(topic, partition)[0]
+            if begin < end:
+                for record in self.read_at(topic, partition, range(begin, end)):
+                    times.offsets.append(record.offset)
+                    # The producers' clocks differ, so a running maximum takes the place of the append time.
+                    times.newest_us.append(max(record.time_us, times.newest_us[-1] if times.newest_us else 0))
+            at = bisect_left(times.newest_us, time_us)
+            return times.offsets[at] if at < len(times.offsets) else end
 
     def read_at(self, topic: str, partition: int, offsets: Sequence[int]) -> list[LogRecord]:
         """The records at these offsets, in ascending order."""

@@ -76,6 +76,15 @@ class KafkaDecisionWriter:
         self._records: list[LogRecord] = []
         self._position: int | None = None
 
+    def read(self) -> Sequence[LogRecord]:
+        """All committed records of the topic, in order; nobody is fenced.
+
+        Raises:
+            Unavailable: If Kafka does not answer.
+        """
+        self._read_to_end()
+        return tuple(self._records)
+
     def append(self, key: bytes, build: Callable[[Sequence[LogRecord]], bytes | None]) -> LogRecord | None:
         """Fence every other writer, read the topic to its end, and write what `build` makes of it, once.
 

@@ -212,13 +212,16 @@ class MemoryDecisionWriter:
         self._topic = topic
         self._transactional_id = transactional_id
 
+    def read(self) -> Sequence[LogRecord]:
+        """All committed records of the topic, in order."""
+        first, end = self._log.bounds(self._topic, 0)
+        return tuple(self._log.fetch(self._topic, 0, first, end - first)[0])
+
     def append(self, key: bytes, build: Callable[[Sequence[LogRecord]], bytes | None]) -> LogRecord | None:
         """Fence every other writer, read the topic to its end, and write what `build` makes of it, once."""
         for _ in range(FENCED_MAX):
             epoch = self._log.next_epoch(self._transactional_id)
-            first, end = self._log.bounds(self._topic, 0)
-            records, _ = self._log.fetch(self._topic, 0, first, end - first)
-            value = build(records)
+            value = build(self.read())
             if value is None:
                 return None
             record = self._log.commit_decision(self._transactional_id, epoch, self._topic, key, value)
