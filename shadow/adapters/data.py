@@ -26,4 +26,6 @@ def data_dir(name: str) -> Path:
         return candidates[0]
     if candidates[1].is_dir():
         return candidates[1]
-    raise Usage(f"the directory {name!r} of this installation is missing; looked at {candidates[0]} and {candidates[1]}")
+    raise Usage(
+        f"the directory {name!r} of this installation is missing; looked at {candidates[0]} and {candidates[1]}"
+    )
