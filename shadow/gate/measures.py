@@ -1,0 +1,142 @@
+"""The evidence of a stage as frozen nouns: what the tallies say, integers wherever something is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from shadow.gate.stats.asymptotic import RatioSums
+
+NOTHING: Mapping[str, float] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class PairCounts:
+    """Which roles passed one grader, over the pairs to which it applies."""
+
+    both: int
+    production_only: int
+    candidate_only: int
+    neither: int
+
+    @property
+    def n(self) -> int:
+        return self.both + self.production_only + self.candidate_only + self.neither
+
+
+@dataclass(frozen=True, slots=True)
+class RateCounts:
+    """The candidate's failures of one grader among n answers."""
+
+    violations: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyCounts:
+    """Who was slow: the candidate beyond max_ratio x tau0, production beyond tau0.
+
+    Args:
+        quantity: `total` or `first_byte`.
+        quantile: The quantile that tau0 is of.
+        tau0_us: Production's frozen quantile; None where not stated.
+        production_slow: All slow answers of production; None where not stated, then its share is not checked.
+    """
+
+    quantity: str
+    quantile: float
+    max_ratio: float
+    candidate_only_slow: int
+    production_only_slow: int
+    n: int
+    tau0_us: int | None = None
+    production_slow: int | None = None
+
+    @property
+    def statistic(self) -> str:
+        """As `shadow.records.policy.Latency.statistic`."""
+        return f"{self.quantity}:{self.quantile:g}:{self.max_ratio:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class HackCounts:
+    """Pairs whose reward passed beside a failed verifiable grader, for one role alone."""
+
+    candidate_only: int
+    production_only: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgreementCounts:
+    """Requests on which only the candidate, or only the baseline, differs from production."""
+
+    candidate_only_differs: int
+    baseline_only_differs: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class MissingShare:
+    """How the missing requests compare with the paired ones.
+
+    Args:
+        share: Share of missing requests, in [0, 1].
+        size_ratio: Mean body size of missing over paired requests; None where it cannot be formed.
+        latency_ratio: The same of production's latency.
+    """
+
+    share: float
+    size_ratio: float | None = None
+    latency_ratio: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SliceEvidence:
+    """Evidence of one slice. An absent part is no evidence.
+
+    Args:
+        pairs: Pairs of the stage's totals.
+        coverage: Share of paired requests, in [0, 1]; None: unknown, which holds the gate.
+        missing: None: nothing known of what is missing.
+        graders, rates: By grader. `floor/<grader>` in `rates` serves the floor alone, where a cap on the same
+            grader counts otherwise.
+        numeric: 41 counts of D from -1 to 1, by `quality` or numeric grader.
+        cost: By basis. latency: by statistic.
+    """
+
+    pairs: int = 0
+    coverage: float | None = None
+    missing: MissingShare | None = None
+    graders: Mapping[str, PairCounts] = field(default_factory=dict)
+    rates: Mapping[str, RateCounts] = field(default_factory=dict)
+    numeric: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    cost: Mapping[str, RatioSums] = field(default_factory=dict)
+    latency: Mapping[str, LatencyCounts] = field(default_factory=dict)
+    agreement: AgreementCounts | None = None
+    reward_hacking: HackCounts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything a judgement rests on: the "In" of design.md, section 15.
+
+    Args:
+        attempt: 1 for the first run of this candidate against this production.
+        age_s: Age of the stage.
+        freshness_s: Age of the newest closed tile; None: unknown, which holds the gate.
+        window_pairs: Pairs of slice `all` within the policy's window.
+        log_sr: Log of the change detector's weighted sum; None while it does not run.
+        design_effect: By slice, then grader or rule; absent means 1.
+        cells: Non-empty hash cells, by slice, then grader or rule; absent means enough.
+    """
+
+    attempt: int = 1
+    age_s: float = 0.0
+    freshness_s: float | None = None
+    window_pairs: int = 0
+    log_sr: float | None = None
+    slices: Mapping[str, SliceEvidence] = field(default_factory=dict)
+    design_effect: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    cells: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
