@@ -1,0 +1,149 @@
+"""Turn a finished exchange into the record that is written about it. Pure but for what it is given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from shadow.proxy.accounts import Counts
+from shadow.proxy.heads import Field, RequestHead
+from shadow.proxy.redact import Redactor
+from shadow.proxy.sampling import Place
+from shadow.records.answers import ANSWERED, ERROR
+from shadow.records.requests import Live, MirroredRequest, Origin
+
+_FINISH: Final = re.compile(rb'"(?:finish_reason|stop_reason)"[ \t\r\n]*:[ \t\r\n]*"([A-Za-z0-9_-]{1,64})"')
+_FINISH_TAIL_BYTES: Final = 8 << 10
+_TRACE: Final = (("traceparent", b"traceparent"), ("tracestate", b"tracestate"))
+
+
+@dataclass(slots=True)
+class Tee:
+    """A bounded copy of one body as it passes.
+
+    Args:
+        reason: Why the body is not held; None while it is.
+    """
+
+    parts: list[bytes] = field(default_factory=list)
+    size: int = 0
+    reason: str | None = None
+
+    def stop(self, reason: str) -> int:
+        """Let go of the body; returns the bytes that it held."""
+        held, self.size, self.reason = self.size, 0, reason
+        self.parts.clear()
+        return held
+
+
+@dataclass(slots=True)
+class Copy:
+    """What is known of one live request when its answer is complete.
+
+    Args:
+        partition: None while the number of partitions is unknown.
+        outcome: `answered`, `error` or `timeout`; an answer with a status of 500 or above is an error,
+            as it is for the workers.
+    """
+
+    request_id: str
+    key: str
+    place: Place
+    partition: int | None
+    head: RequestHead
+    request: Tee
+    answer: Tee
+    event_time_us: int = 0
+    status: int = 0
+    answer_fields: list[Field] = field(default_factory=list)
+    first_byte_us: int = 0
+    duration_us: int = 0
+    outcome: str = ANSWERED
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of both bodies."""
+        return self.request.size + self.answer.size
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """By whom requests are served, and under which rates they are copied."""
+
+    version: str
+    role: str
+    process: str
+    epoch_us: int
+    sample: float
+    quotas: Mapping[str, float]
+
+
+def log_headers(copy: Copy) -> dict[str, bytes]:
+    """The headers that travel with the record itself, as they went upstream."""
+    values = copy.head.values
+    headers = {name: values[raw] for name, raw in _TRACE if raw in values}
+    headers["x-request-id"] = values.get(b"x-request-id") or copy.request_id.encode()
+    return headers
+
+
+def redacted_request(copy: Copy, redactor: Redactor) -> tuple[dict[str, str], bytes]:
+    """The recorded headers and body of the request.
+
+    Raises:
+        Unredactable: If the body cannot be masked.
+    """
+    headers = redactor.headers(copy.head.values.items())
+    return headers, redactor.body(b"".join(copy.request.parts), headers)
+
+
+def mirrored_request(
+    copy: Copy, headers: dict[str, str], body: bytes, *, served: Served, counts: Counts, redactor: Redactor
+) -> MirroredRequest:
+    """The record of one copy.
+
+    Args:
+        headers: As `redacted_request` returned them.
+        body: Likewise.
+        counts: The partition's counters with this copy included.
+
+    Raises:
+        Unredactable: If the answer's body cannot be masked.
+    """
+    client_id = copy.head.values.get(b"x-request-id")
+    return MirroredRequest(
+        request_id=copy.request_id,
+        key=copy.key,
+        event_time_us=copy.event_time_us,
+        method=copy.head.method.decode("latin-1"),
+        path=redactor.target(copy.head.target),
+        headers=headers,
+        body=body,
+        u=copy.place.u,
+        sample=served.sample,
+        quotas=served.quotas,
+        origin=Origin(served.process, served.epoch_us, counts.sequence, counts.seen, counts.dropped),
+        client_request_id=None if client_id is None else headers.get("x-request-id"),
+        live=_live(copy, served, redactor),
+    )
+
+
+def _live(copy: Copy, served: Served, redactor: Redactor) -> Live:
+    fields = [(lower, value) for _, lower, value in copy.answer_fields]
+    headers = redactor.headers(fields)
+    raw = b"".join(copy.answer.parts)
+    finish = None if "content-encoding" in headers else _FINISH.findall(raw[-_FINISH_TAIL_BYTES:])
+    outcome = ERROR if copy.outcome == ANSWERED and copy.status >= 500 else copy.outcome
+    return Live(
+        version=served.version,
+        role=served.role,
+        outcome=outcome,
+        status=copy.status,
+        headers=headers,
+        body=redactor.body(raw, headers),
+        first_byte_us=copy.first_byte_us,
+        duration_us=copy.duration_us,
+        is_stream=headers.get("content-type", "").lower().startswith("text/event-stream"),
+        finish_reason=finish[-1].decode() if finish else None,
+    )

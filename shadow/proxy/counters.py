@@ -1,0 +1,85 @@
+"""Plain numbers about one proxy process, for whoever exports them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from shadow.proxy.accounts import Counts
+
+Observe = Callable[[float, int], None]
+"""Called with the seconds from a request's end to its answer's end, and the status."""
+
+
+def _ignore(seconds: float, status: int) -> None:
+    """Observe nothing."""
+
+
+@dataclass(slots=True)
+class ProxyCounters:
+    """Cumulative numbers; changed on the event loop, except the last five, which the mirror's thread changes.
+
+    Args:
+        malformed: Requests refused before they became live requests, by status.
+        requests: Live requests by the status their client got; 0 where the client left before one.
+        failures: Upstream failures, by kind (`connect`, `time_out`, `broken`, `truncated`).
+        retries: Requests sent again because a reused upstream connection had been closed.
+        copies: Copies that the producer took.
+        undelivered: Copies whose delivery failed.
+        unredactable: Copies dropped because masking or encoding failed.
+        slice_failures: Requests whose slices could not be told; they count under the base rate.
+        reports_refused: Reports that the producer did not take.
+        observe: Called once per live request, on the event loop.
+    """
+
+    connections: int = 0
+    refused_connections: int = 0
+    upstream_connections: int = 0
+    malformed: dict[int, int] = field(default_factory=dict)
+    requests: dict[int, int] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
+    retries: int = 0
+    copies: int = 0
+    undelivered: int = 0
+    unredactable: int = 0
+    slice_failures: int = 0
+    reports_refused: int = 0
+    observe: Observe = _ignore
+
+    def count_malformed(self, status: int) -> None:
+        """Count a request that was refused."""
+        self.malformed[status] = self.malformed.get(status, 0) + 1
+
+    def count_request(self, status: int, seconds: float) -> None:
+        """Count a live request."""
+        self.requests[status] = self.requests.get(status, 0) + 1
+        self.observe(seconds, status)
+
+    def count_failure(self, kind: str) -> None:
+        """Count a failure of the upstream."""
+        self.failures[kind] = self.failures.get(kind, 0) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the proxy is doing now.
+
+    Args:
+        counters: The live object; read it, do not change it.
+        partitions: Accounts by partition; `seen = sequence + sum(dropped without kafka_down)` holds in each.
+        held_bytes: Bodies held for copies.
+        open_clients: Client connections.
+        active: Requests being answered.
+        idle_upstream: Upstream connections that wait for use.
+        is_mirroring: False after the kill switch.
+        is_draining: True once the drain has begun.
+    """
+
+    counters: ProxyCounters
+    partitions: Mapping[int, Counts]
+    held_bytes: int
+    open_clients: int
+    active: int
+    idle_upstream: int
+    is_mirroring: bool
+    is_draining: bool

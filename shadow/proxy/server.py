@@ -1,0 +1,237 @@
+"""The proxy process: listen, serve, watch the time, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+import uvloop
+
+from shadow.ports import LogWriter
+from shadow.proxy.config import ProxySettings
+from shadow.proxy.copies import Served
+from shadow.proxy.counters import ProxyCounters, Snapshot
+from shadow.proxy.exchange import Context
+from shadow.proxy.http1 import ClientConnection
+from shadow.proxy.mirror import Encode, Mirror, Partitions
+from shadow.proxy.redact import Redactor
+from shadow.proxy.upstream import UpstreamPool
+
+_log = logging.getLogger("shadow.proxy")
+
+_SWEEP_S_MIN = 0.02
+_SWEEP_S_MAX = 0.5
+_BACKLOG = 1024
+_SWITCH_S = 0.001
+
+
+class Proxy:
+    """One proxy in front of one upstream. Start it in a running event loop, and drain it once.
+
+    Args:
+        writer: An idempotent producer; used by one thread, and left open: closing it is the caller's.
+        encode: Bytes of a `MirroredRequest` or a `Report`.
+        partitions: Number of partitions of the requests topic, None while it is unknown. Asked on the event
+            loop until it is known, so it must return at once.
+        counters: Given where someone exports them.
+
+    Raises:
+        ValueError: If a JSON path of the redaction cannot be read.
+    """
+
+    def __init__(
+        self,
+        settings: ProxySettings,
+        *,
+        writer: LogWriter,
+        encode: Encode,
+        partitions: Partitions,
+        counters: ProxyCounters | None = None,
+    ) -> None:
+        self._settings = settings
+        self._writer = writer
+        self._encode = encode
+        self._partitions = partitions
+        self._counters = counters or ProxyCounters()
+        self._redactor = Redactor(settings.redaction)
+        self._clients: set[ClientConnection] = set()
+        self._server: asyncio.Server | None = None
+        self._context: Context | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._sweep_s = _sweep_s(settings)
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        if self._server is None:
+            raise RuntimeError("The proxy was not started.")
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def start(self) -> None:
+        """Listen. Neither the log nor the upstream need be there.
+
+        Raises:
+            OSError: If the address cannot be listened on.
+        """
+        settings, loop = self._settings, asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: ClientConnection(self._started(), self._clients),
+            settings.listen_host,
+            settings.listen_port,
+            backlog=_BACKLOG,
+            reuse_port=settings.shares_port or None,
+            start_serving=False,
+        )
+        self._context = self._new_context()
+        self._context.mirror.start()
+        self._sweeper = loop.call_later(self._sweep_s, self._sweep)
+        await self._server.start_serving()
+
+    def _new_context(self) -> Context:
+        settings = self._settings
+        process = settings.process or f"{socket.gethostname()}:{self.port}"
+        served = Served(
+            settings.version,
+            settings.role,
+            process,
+            time.time_ns() // 1000,
+            settings.mirror.sample,
+            dict(settings.mirror.quotas),
+        )
+        mirror = Mirror(
+            settings.mirror,
+            served=served,
+            redactor=self._redactor,
+            writer=self._writer,
+            encode=self._encode,
+            partitions=self._partitions,
+            counters=self._counters,
+        )
+        pool = UpstreamPool(
+            settings.upstream_host,
+            settings.upstream_port,
+            limits=settings.limits,
+            timeouts=settings.timeouts,
+            counters=self._counters,
+        )
+        name = settings.upstream_host
+        host = f"[{name}]:{settings.upstream_port}" if ":" in name else f"{name}:{settings.upstream_port}"
+        via = "shadow-" + hashlib.blake2b(process.encode(), digest_size=6).hexdigest()
+        names = tuple(key.partition(":")[2].lower().encode() for key in settings.mirror.keys)
+        return Context(settings, mirror, self._counters, pool, host.encode(), via.encode(), names)
+
+    def _started(self) -> Context:
+        if self._context is None:
+            raise RuntimeError("The proxy was not started.")
+        return self._context
+
+    def set_mirroring(self, is_on: bool) -> None:
+        """The kill switch: from now on requests are copied or not; needs nothing but this process."""
+        self._started().mirror.is_on = is_on
+
+    def snapshot(self) -> Snapshot:
+        """What the proxy is doing now."""
+        context = self._started()
+        return Snapshot(
+            counters=self._counters,
+            partitions=context.mirror.accounts.snapshot(),
+            held_bytes=context.mirror.held_bytes,
+            open_clients=len(self._clients),
+            active=len(context.active),
+            idle_upstream=context.pool.idle,
+            is_mirroring=context.mirror.is_on,
+            is_draining=context.is_draining,
+        )
+
+    async def drain(self, timeout_s: float = 30.0) -> bool:
+        """Stop accepting, finish what is in flight, write what waits and the final reports.
+
+        Args:
+            timeout_s: For live requests; the log gets what is left of it, and at least 2 s.
+
+        Returns:
+            True if every live request was answered and the mirror's thread has ended.
+        """
+        context, deadline_s = self._started(), time.monotonic() + timeout_s
+        context.is_draining = True
+        if self._server is not None:
+            self._server.close()
+        for client in list(self._clients):
+            client.retire()
+        while (context.active or self._clients) and time.monotonic() < deadline_s:
+            await asyncio.sleep(_SWEEP_S_MIN)
+        is_clean = not context.active
+        for client in list(self._clients):
+            client.abort()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        context.pool.close()
+        log_s = max(2.0, deadline_s - time.monotonic())
+        has_ended = await asyncio.get_running_loop().run_in_executor(None, context.mirror.stop, log_s)
+        await asyncio.sleep(0)  # Connections that were just aborted say so in the next turn of the loop.
+        return is_clean and has_ended
+
+    def _sweep(self) -> None:
+        now_s = time.monotonic()
+        for client in list(self._clients):
+            client.check(now_s)
+        self._started().pool.sweep(now_s)
+        self._sweeper = asyncio.get_running_loop().call_later(self._sweep_s, self._sweep)
+
+
+def _sweep_s(settings: ProxySettings) -> float:
+    """How often the time-outs are looked at: four times within the shortest one."""
+    times = settings.timeouts
+    shortest_s = min(
+        times.head_s,
+        times.body_s,
+        times.idle_s,
+        times.stall_s,
+        times.linger_s,
+        times.answer_s,
+        times.gap_s,
+        times.total_s,
+    )
+    return min(max(shortest_s / 4, _SWEEP_S_MIN), _SWEEP_S_MAX)
+
+
+def run(proxy: Proxy, *, drain_s: float = 30.0, on_ready: Callable[[int], None] | None = None) -> bool:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once (code 128 + its number).
+
+    Args:
+        on_ready: Called with the port once requests are served.
+
+    Returns:
+        True after a clean drain, False where live requests were cut off or the log was not written out.
+    """
+    # Encoding runs in a second thread: let it not hold the interpreter for the default 5 ms.
+    sys.setswitchinterval(_SWITCH_S)
+    return uvloop.run(_serve(proxy, drain_s, on_ready))
+
+
+async def _serve(proxy: Proxy, drain_s: float, on_ready: Callable[[int], None] | None) -> bool:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+    def interrupt(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):
+            loop.add_signal_handler(number, interrupt, number)
+    await proxy.start()
+    if on_ready is not None:
+        on_ready(proxy.port)
+    await stop.wait()
+    _log.info("Draining for up to %g s.", drain_s)
+    return await proxy.drain(drain_s)
