@@ -45,6 +45,7 @@ def judge(
     freshness_s_max: float = FRESHNESS_S_MAX,
     detector: Mapping[str, float] | None = None,
     with_bounds: bool = True,
+    seen: Sequence[Observation] | None = None,
 ) -> Judgement:
     """Judge a stage's totals.
 
@@ -58,10 +59,12 @@ def judge(
         freshness_s_max: Accepted age of the newest tile where the policy does not say.
         detector: Log of each rule's part of the change detector, by rule id; orders the suspects.
         with_bounds: Whether lines carry confidence bounds, which no decision needs (about 0.1 ms a rule).
+        seen: What each rule sees of this evidence, where the caller has observed it already.
     """
     compiled = stage if isinstance(stage, CompiledStage) else compile_tests(stage)
     rules = compiled.stage.rules
-    seen = [observe(rule, evidence) for rule in rules]
+    if seen is None:
+        seen = [observe(rule, evidence) for rule in rules]
     log_es = log_es_of(compiled, seen)
     alphas = [attempt_alpha(_alpha(rule, compiled.stage), evidence.attempt) for rule in rules]
     need = math.log(1 / (AVERAGE_SHARE * compiled.stage.alpha))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import add
 from typing import Final
 
 import numpy as np
@@ -59,7 +60,7 @@ class Totals:
         """Add a tile's tally, which is left as it is."""
         for key, vector in tally.vectors.items():
             mine = self.vectors.get(key)
-            self.vectors[key] = list(vector) if mine is None else [a + b for a, b in zip(mine, vector, strict=True)]
+            self.vectors[key] = list(vector) if mine is None else list(map(add, mine, vector))
         places: list[list[int]] = []
         values: list[list[int]] = []
         for key, cells in tally.cells.items():
@@ -119,29 +120,29 @@ class Totals:
             dict(zip(keys, sizes, strict=True)),
             dict(zip(keys, filled, strict=True)),
         )
+        ratios = _ratios(stage)
         for key, by_cell in self._cost_cells.items():
-            result.cells[key] = sum(values[0] > 0 for values in by_cell)
-            result.cost_v[key] = self._cost_variance(stage, key, np.array(by_cell, dtype=np.float64))
+            values = np.array(by_cell, dtype=np.float64)
+            result.cells[key] = int(np.count_nonzero(values[:, 0]))
+            # Where several ratios are tested on one basis, the largest variance is the careful one.
+            result.cost_v[key] = max(
+                self._cost_variance(key, values, rho) for rho in ratios.get((key.slice, key.name), (1.0,))
+            )
         return result
 
-    def _cost_variance(self, stage: StagePolicy, key: Key, by_cell: NDArray[np.float64]) -> float:
+    def _cost_variance(self, key: Key, values: NDArray[np.float64], rho: float) -> float:
         n, sum_c, sum_p = self.vectors[key][:3]
-        # Where several ratios are tested on one basis, the largest variance is the careful one.
-        ratios = {
-            rule.max_ratio
-            for rule in stage.rules
-            if isinstance(rule, Cost) and (rule.slice, rule.basis) == (key.slice, key.name)
-        } or {1.0}
-        return max(
-            float(
-                cluster_variances(
-                    by_cell[None, :, 0],
-                    (by_cell[:, 1] - rho * by_cell[:, 2])[None],
-                    np.array([(sum_c - rho * sum_p) / n if n else 0.0]),
-                )[0]
-            )
-            for rho in ratios
-        )
+        mean = np.array([(sum_c - rho * sum_p) / n if n else 0.0])
+        return float(cluster_variances(values[None, :, 0], (values[:, 1] - rho * values[:, 2])[None], mean)[0])
+
+
+def _ratios(stage: StagePolicy) -> dict[tuple[str, str], list[float]]:
+    """Ratios that a stage's cost rules test, by slice and basis."""
+    ratios: dict[tuple[str, str], list[float]] = {}
+    for rule in stage.rules:
+        if isinstance(rule, Cost):
+            ratios.setdefault((rule.slice, rule.basis), []).append(rule.max_ratio)
+    return ratios
 
 
 @dataclass(frozen=True, slots=True)
