@@ -22,15 +22,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from shadow.graders.grader import Grader
+from shadow.stream.slice import Slicer
+
 from shadow.adapters.ask_http import AskPool
 from shadow.adapters.avro import decode, encode
 from shadow.adapters.content import content_of
 from shadow.adapters.logs import Repeated
-from shadow.graders.grader import Grader
-from shadow.metrics import Metrics
-from shadow.stream.slice import Slicer
-
 from shadow.errors import BrokenEvidence, InvalidRecord, Refused, Unavailable
+from shadow.metrics import Metrics
 from shadow.ports import Change, Clock, Log, LogGroup, Store
 from shadow.records.answers import ASKED, Answer, AnswersRecord, RecordedGrade, Tick
 from shadow.records.dead_letters import DeadLetter
@@ -39,9 +39,9 @@ from shadow.records.grades import BROKEN, Grade
 from shadow.records.log import LogRecord
 from shadow.records.pairs import GradedPair
 from shadow.records.requests import MirroredRequest
-from shadow.records.tallies import ClosedTile
+from shadow.records.tallies import CLASSES, ClosedTile
 from shadow.stream.fold import COMPARISON, Fold
-from shadow.stream.state import AskNow, Effects, FoldSpec, fields_from_state, state_from_fields
+from shadow.stream.state import AskNow, Effects, FoldSpec, fields_from_state, slot_of, state_from_fields
 from shadow.stream.tally import Tallier
 
 log = logging.getLogger("shadow.comparator")
@@ -55,11 +55,6 @@ TICK_AGAIN_S = 5.0
 PRODUCER_TIME_GRACE_US = 2_000_000
 """Without LogAppendTime a request may be appended a little after its own time; its tile's tick waits for it."""
 VALUE_MAX = 64 * 1024
-
-
-def slot_of(run: str, partition: int) -> str:
-    """Slot of a partition's state in the store."""
-    return f"{run}/{partition}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,7 +338,7 @@ class Comparator:
             version=str(uuid.uuid4()),
             state=fields,
             dropped=dropped,
-            tiles={tile.number: _tile_bytes(tile) for tile in owned.closed},
+            tiles={tile.number: tile.to_bytes() for tile in owned.closed},
         )
         began = time.perf_counter()
         # 2. One compare-and-set.
@@ -351,9 +346,19 @@ class Comparator:
         self._metrics.observe("shadow_checkpoint_seconds", time.perf_counter() - began)
         owned.version = change.version
         owned.saved_next = state.next
+        for tile in owned.closed:
+            self._count_closed(tile)
         owned.closed.clear()
         state.changed.clear()
         self._publish(partition, owned)
+
+    def _count_closed(self, tile: ClosedTile) -> None:
+        for key, vector in tile.tally.vectors.items():
+            if key.kind == "classes":
+                for name, count in zip(CLASSES, vector, strict=True):
+                    self._metrics.inc(
+                        "shadow_pairs_total", count, run=self._plan.started.run, slice=key.slice, result=name
+                    )
 
     def _publish(self, partition: int, owned: Owned) -> None:
         state = owned.fold.state
@@ -460,10 +465,6 @@ class Comparator:
             if partition not in self._broken:
                 self._broken[partition] = reason
                 log.error("%s", reason)
-
-
-def _tile_bytes(tile: ClosedTile) -> bytes:
-    return tile.tally.to_bytes()
 
 
 def _request_in(record: LogRecord) -> MirroredRequest | None:

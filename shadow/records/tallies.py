@@ -128,3 +128,15 @@ class ClosedTile:
     tally: Tally
     next: int
     tau0_us: dict[str, int] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """Canonical bytes of the tile without its number, which is its key in the store."""
+        head = {"next": self.next, "tau0_us": self.tau0_us}
+        return json.dumps(head, sort_keys=True, separators=(",", ":")).encode() + b"\n" + self.tally.to_bytes()
+
+    @classmethod
+    def from_bytes(cls, number: int, value: bytes) -> ClosedTile:
+        """Read what `to_bytes` wrote."""
+        head, _, tally = value.partition(b"\n")
+        parts = json.loads(head)
+        return cls(number, Tally.from_bytes(tally), parts["next"], parts["tau0_us"])

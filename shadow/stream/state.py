@@ -29,6 +29,11 @@ RequestsAt = Callable[[Sequence[int]], Mapping[int, MirroredRequest | None]]
 """Reads requests of this partition by offset; None for one that cannot be decoded."""
 
 
+def slot_of(run: str, partition: int) -> str:
+    """Slot of a partition's state in the store."""
+    return f"{run}/{partition}"
+
+
 @dataclass(frozen=True, slots=True)
 class FoldSpec:
     """What one partition's fold must know of its run.

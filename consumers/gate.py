@@ -1,0 +1,324 @@
+"""The gate: folds closed tiles in order, judges after each, and writes each decision once.
+
+Its protocol (design.md, sections 5 and 7), by number here and in the body:
+
+ 1. The next tile is there when every partition that `Started` names has closed it.
+ 2. The tile's shares are added up, folded into the state, and state and merged tile are written in one
+    compare-and-set; refused means that another gate was faster or the store fell back: load again.
+ 3. The tile is judged. After loading, the last tile is judged again, since the gate may have ended in between.
+ 4. A decision goes to `shadow-decisions` in a transaction that first reads the topic to its end; if the step
+    is there already, that one counts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from shadow.adapters import last_known
+from shadow.adapters.avro import encode
+from shadow.adapters.decisions import decisions_in
+from shadow.adapters.logs import Repeated
+from shadow.errors import Refused, Unavailable
+from shadow.gate.history import Run, runs_in
+from shadow.gate.judgement import Judgement, judgement_to_json
+from shadow.gate.run import RunState, decide, fold_tile, judge_tile, state_from_bytes, state_to_bytes
+from shadow.metrics import STATES, VERDICTS, Metrics
+from shadow.ports import Change, Clock, DecisionWriter, Store
+from shadow.records.decisions import EXPIRE, HOLD, Decision, Started
+from shadow.records.log import LogRecord
+from shadow.records.policy import Policy
+from shadow.records.slices import ALL
+from shadow.records.tallies import ClosedTile, Tally
+from shadow.stream.state import slot_of
+
+log = logging.getLogger("shadow.gate")
+
+IDLE_S = 0.2
+PUBLISH_US = 1_000_000
+
+
+@dataclass(slots=True)
+class _Loaded:
+    """The state as it stands in the store, with its version there."""
+
+    state: RunState
+    version: str | None
+    positions: tuple[int, ...]
+
+
+class Gate:
+    """Judges one run.
+
+    Args:
+        started: The run.
+        policy: Its policy.
+        store: Where tiles are read and the gate's snapshot is kept.
+        writer: Writer of the decisions topic.
+        metrics: Counters of this process.
+        clock: Wall clock: for freshness, `expires` and displays only.
+        reached: Called at labelled points of the loop, so that a test can end the process there.
+    """
+
+    def __init__(
+        self,
+        started: Started,
+        policy: Policy,
+        store: Store,
+        writer: DecisionWriter,
+        metrics: Metrics,
+        clock: Clock,
+        reached: Callable[[str], None] = lambda point: None,
+    ) -> None:
+        self._started = started
+        self._policy = policy
+        self._store = store
+        self._writer = writer
+        self._metrics = metrics
+        self._clock = clock
+        self._reached = reached
+        self._loaded: _Loaded | None = None
+        self._decision: Decision | None = None
+        self._is_judged = False
+        self._published_us = 0
+        self._trouble = Repeated(log, every_s=5.0)
+        self._reason = "loading"
+
+    @property
+    def decision(self) -> Decision | None:
+        """The decision that ended the run, once there is one."""
+        return self._decision
+
+    def readiness(self) -> tuple[bool, str]:
+        """Whether the last look at the store succeeded."""
+        return self._reason == "ok", self._reason
+
+    def run(self, stop: threading.Event) -> None:
+        """Fold and judge until told to stop, or until the run has ended."""
+        while not stop.is_set() and self._decision is None:
+            try:
+                has_folded = self.step()
+            except Unavailable as trouble:
+                self._reason = str(trouble)
+                self._trouble.warning("%s", trouble)
+                has_folded = False
+            if not has_folded:
+                stop.wait(IDLE_S)
+        while not stop.is_set():  # a finished run's gate stays up, so that its metrics can be read
+            stop.wait(1.0)
+
+    def step(self) -> bool:
+        """Fold one tile if it is there, and judge; True if one was folded."""
+        if self._loaded is None:
+            self._load()
+        assert self._loaded is not None
+        broken = self._broken()
+        tile = None if broken else self._next_tile(self._loaded)
+        if tile is not None and not self._fold(self._loaded, tile):
+            return False
+        self._reason = broken or "ok"
+        self._look(self._loaded, broken)
+        return tile is not None
+
+    def _load(self) -> None:
+        """Take the run's decisions from the topic and the snapshot from the store."""
+        run = self._run_in(self._writer.read())
+        stored = self._store.load(self._started.run)
+        fresh = RunState.begin(self._started.run, self._policy, self._started.first_tile, self._started.stage)
+        state, version, positions = fresh, None, self._started.answers_from
+        if stored is not None:
+            version, fields = stored
+            try:
+                state = state_from_bytes(fields["gate"], self._policy)
+                positions = tuple(orjson.loads(fields["positions"]))
+            except (ValueError, KeyError) as error:
+                log.warning("the stored state cannot be used (%s); folding all tiles again", error)
+        self._loaded = _Loaded(state, version, positions)
+        self._is_judged = False
+        if run is not None and run.is_finished:
+            self._decision = run.decisions[-1]
+            self._look(self._loaded, "")
+
+    def _run_in(self, records: Sequence[LogRecord]) -> Run | None:
+        return next((run for run in runs_in(decisions_in(records)) if run.name == self._started.run), None)
+
+    def _broken(self) -> str:
+        """Why the evidence of a partition cannot be completed; empty if it can."""
+        for partition in range(len(self._started.answers_from)):
+            stored = self._store.load(slot_of(self._started.run, partition))
+            if stored is not None and "broken" in stored[1]:
+                return stored[1]["broken"].decode()
+        return ""
+
+    def _next_tile(self, loaded: _Loaded) -> list[ClosedTile] | None:
+        """1. The shares of the next tile, once every partition has closed it."""
+        number = loaded.state.folded + 1
+        shares = []
+        for partition in range(len(self._started.answers_from)):
+            (value,) = self._store.tiles(slot_of(self._started.run, partition), [number])
+            if value is None:
+                return None
+            shares.append(ClosedTile.from_bytes(number, value))
+        return shares
+
+    def _fold(self, loaded: _Loaded, shares: list[ClosedTile]) -> bool:
+        """2. Fold a tile and write the state; False if another gate was faster."""
+        merged = Tally()
+        for share in shares:
+            merged.add(share.tally)
+        merged_bytes = merged.to_bytes()
+        number = shares[0].number
+        fold_tile(loaded.state, number, merged, merged_bytes)
+        loaded.positions = tuple(share.next for share in shares)
+        self._is_judged = False
+        change = Change(
+            version=str(uuid.uuid4()),
+            state={"gate": state_to_bytes(loaded.state), "positions": orjson.dumps(loaded.positions)},
+            tiles={number: merged_bytes},
+        )
+        try:
+            self._store.swap(self._started.run, loaded.version, change)
+        except Refused:
+            log.info("another gate has folded tile %d; loading its state", number)
+            self._loaded = None
+            return False
+        except Unavailable:
+            self._loaded = None  # what is stored is unknown, and so is where to go on
+            raise
+        loaded.version = change.version
+        self._reached("folded")
+        return True
+
+    def _look(self, loaded: _Loaded, broken: str) -> None:
+        """3. Judge the last tile, decide, and tell what was seen."""
+        now_us = self._clock.now_us()
+        is_due = now_us - self._published_us >= PUBLISH_US
+        if self._is_judged and not is_due:
+            return
+        freshness_s = max(0.0, now_us / 1e6 - (loaded.state.folded + 1) * self._policy.tile_us / 1e6)
+        judgement = judge_tile(loaded.state, attempt=self._started.attempt, freshness_s=freshness_s, with_bounds=is_due)
+        if broken:
+            judgement = dataclasses.replace(judgement, decision=HOLD, culprits=(), reason=broken)
+        elif judgement.decision == HOLD and now_us >= self._started.expires_us:
+            reason = f"the run reached its longest age of {self._policy.expires_s:g} s undecided: {judgement.reason}"
+            judgement = dataclasses.replace(judgement, decision=EXPIRE, reason=reason)
+        if self._decision is None and not broken:
+            self._decide(loaded, judgement)
+        self._is_judged = True
+        if is_due or self._decision is not None:
+            self._published_us = now_us
+            self._publish(loaded, judgement, broken, now_us)
+
+    def _decide(self, loaded: _Loaded, judgement: Judgement) -> None:
+        """4. Write the decision, unless its step is there already."""
+        made = decide(loaded.state, judgement, positions=loaded.positions, decided_us=self._clock.now_us())
+        if made is None:
+            return
+        decision = made
+
+        def build(records: Sequence[LogRecord]) -> bytes | None:
+            run = self._run_in(records)
+            if run is not None and any(known.step == made.step for known in run.decisions):
+                return None
+            return encode(made)
+
+        try:
+            written = self._writer.append(f"{made.run}/{made.step}".encode(), build)
+        except Unavailable:
+            self._loaded = None  # decided in memory only; loading forgets it, and the tile is judged again
+            raise
+        if written is None:
+            run = self._run_in(self._writer.read())
+            assert run is not None, "the step was found in the topic"
+            decision = next(known for known in run.decisions if known.step == made.step)
+        else:
+            self._metrics.inc("shadow_decisions_total", decision=decision.decision)
+        self._decision = decision
+        self._reached("decided")
+        log.info("%s: %s: %s", decision.run, decision.decision, decision.reason)
+
+    def _publish(self, loaded: _Loaded, judgement: Judgement, broken: str, now_us: int) -> None:
+        """Tell metrics, the store and this machine what is known now."""
+        view = view_of(self._started, loaded.state, judgement, self._decision, broken, now_us)
+        self._set_metrics(loaded.state, judgement, broken)
+        last_known.save(f"run-{self._started.run}", view)
+        change = Change(version=str(uuid.uuid4()), state={"view": orjson.dumps(view)})
+        try:
+            self._store.swap(self._started.run, loaded.version, change)
+            loaded.version = change.version
+        except Refused:
+            self._loaded = None
+
+    def _set_metrics(self, state: RunState, judgement: Judgement, broken: str) -> None:
+        run = self._started.run
+        stage = "broken" if broken else (self._decision.to_stage if self._decision else state.stage)
+        for name in STATES:
+            self._metrics.set("shadow_gate_state", float(name == stage), run=run, state=name)
+        self._metrics.set("shadow_gate_pairs", state.window_pairs, run=run)
+        self._metrics.set("shadow_gate_pairs_required", judgement.stage.needs.pairs, run=run)
+        self._metrics.set("shadow_gate_evaluation_timestamp_seconds", self._clock.now_us() / 1e6, run=run)
+        self._metrics.set("shadow_gate_rollback_log_e", judgement.rollback.log_e, run=run)
+        self._metrics.set("shadow_gate_rollback_log_e_needed", judgement.rollback.need, run=run)
+        for name, seen in judgement.evidence.slices.items():
+            if seen.coverage is not None:
+                self._metrics.set("shadow_gate_coverage_ratio", seen.coverage, run=run, slice=name)
+        for line in judgement.rules:
+            for verdict in VERDICTS:
+                self._metrics.set(
+                    "shadow_gate_rule_verdict",
+                    float(verdict == line.verdict.name),
+                    run=run,
+                    rule=f"{line.rule}:{line.grader}" if line.grader else line.rule,
+                    slice=line.slice,
+                    verdict=verdict,
+                )
+
+
+def view_of(
+    started: Started, state: RunState, judgement: Judgement, decision: Decision | None, broken: str, now_us: int
+) -> dict[str, Any]:
+    """What `status` and `explain` show: JSON-ready, made by the gate after a look."""
+    everything = judgement.evidence.slices.get(ALL)
+    return {
+        "run": started.run,
+        "attempt": started.attempt,
+        "candidate": started.candidate,
+        "production": started.production,
+        "stage": decision.to_stage if decision else state.stage,
+        "broken": broken,
+        "tile": state.folded,
+        "tiles": state.folded - started.first_tile + 1,
+        "tile_us": started.tile_us,
+        "tiles_digest": state.tiles_digest.hex(),
+        "window_pairs": state.window_pairs,
+        "pairs": everything.pairs if everything else 0,
+        "pairs_needed": judgement.stage.needs.pairs,
+        "age_s": state.age_s,
+        "expires_us": started.expires_us,
+        "updated_us": now_us,
+        "judgement": judgement_to_json(judgement),
+        "decision": decision_tree(decision),
+    }
+
+
+def decision_tree(decision: Decision | None) -> dict[str, Any] | None:
+    """A decision as JSON-ready dictionary, its evidence left out."""
+    if decision is None:
+        return None
+    return {
+        "decision": decision.decision,
+        "decision_id": decision.decision_id,
+        "step": decision.step,
+        "tile": decision.tile,
+        "culprits": list(decision.culprits),
+        "reason": decision.reason,
+        "tiles_digest": decision.tiles_digest,
+        "decided_us": decision.decided_us,
+    }

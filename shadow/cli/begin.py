@@ -1,0 +1,111 @@
+"""Begin a run: the one moment at which positions are read from the topics' ends.
+
+Numbered as in the body:
+
+ 1. The writer fences everybody else and reads `shadow-decisions` to its end; an unfinished run with the same
+    configuration is the run, and nothing is written.
+ 2. The ends of the answers topic are read, then those of the requests topic: an answer to a request of the run
+    can then never stand before the run's first answers offset.
+ 3. The worker groups are set to the requests' ends, so that a worker that starts late misses nothing.
+ 4. `Started` is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shadow.adapters.avro import encode
+from shadow.adapters.decisions import decisions_in
+from shadow.errors import Unavailable, Usage
+from shadow.gate.history import Run, next_attempt, runs_in, unfinished
+from shadow.ports import Clock, DecisionWriter, Log, LogAdmin
+from shadow.records.decisions import Started
+from shadow.records.log import LogRecord
+from shadow.settings.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A run and whether this call began it."""
+
+    started: Started
+    is_new: bool
+
+
+def worker_group(run: str, role: str) -> str:
+    """Consumer group of a role's workers in a run."""
+    return f"shadow.{run}.{role}"
+
+
+def runs_of(writer: DecisionWriter) -> list[Run]:
+    """All runs that the topic knows, oldest first."""
+    return runs_in(decisions_in(writer.read()))
+
+
+def begin(settings: Settings, log: Log, clock: Clock) -> Begun:
+    """Begin a run of this configuration, or find the one that is going on.
+
+    Raises:
+        Usage: If the topics do not fit each other.
+        Unavailable: If Kafka does not answer.
+    """
+    admin = log.admin()
+    writer = log.decisions(settings.topics.decisions, transactional_id(settings))
+    found: list[Begun] = []
+
+    def build(records: Sequence[LogRecord]) -> bytes | None:
+        # 1. The run that is going on, or the next attempt.
+        runs = runs_in(decisions_in(records))
+        going_on = unfinished(runs, settings.digest())
+        if going_on is not None:
+            found[:] = [Begun(going_on.started, is_new=False)]
+            return None
+        attempt = next_attempt(runs, settings.run.candidate, settings.run.production)
+        found[:] = [Begun(_started(settings, log, admin, clock, attempt), is_new=True)]
+        # 4. Written by the caller of this function, in the same transaction.
+        return encode(found[0].started)
+
+    try:
+        writer.append(settings.run_name(1).encode(), build)
+    finally:
+        writer.close()
+        admin.close()
+    return found[0]
+
+
+def transactional_id(settings: Settings) -> str:
+    """The id that all writers of the decisions topic share."""
+    return f"shadow.{settings.topics.decisions}"
+
+
+def _started(settings: Settings, log: Log, admin: LogAdmin, clock: Clock, attempt: int) -> Started:
+    run, topics = settings.run_name(attempt), settings.topics
+    # 2. Answers first.
+    answers_from = [end for _, end in admin.ends(topics.answers)]
+    requests_from = [end for _, end in admin.ends(topics.requests)]
+    if len(answers_from) != len(requests_from):
+        raise Usage(
+            f"{topics.requests} has {len(requests_from)} partitions and {topics.answers} {len(answers_from)}; "
+            "they must have equally many"
+        )
+    if not answers_from:
+        raise Unavailable(f"{topics.answers} has no partitions; run `shadow doctor` to see what is wrong")
+    # 3. The candidate's workers begin at the run's first request.
+    admin.commit_group(worker_group(run, "candidate"), topics.requests, requests_from)
+    policy, now_us = settings.policy(), clock.now_us()
+    return Started(
+        run=run,
+        attempt=attempt,
+        candidate=settings.run.candidate,
+        production=settings.run.production,
+        digest=settings.digest(),
+        stage=policy.stages[0].name,
+        tile_us=policy.tile_us,
+        first_tile=now_us // policy.tile_us,
+        answers_from=tuple(answers_from),
+        requests_from=tuple(requests_from),
+        started_us=now_us,
+        expires_us=now_us + policy.expires_s * 1_000_000,
+        is_log_append_time=log.is_log_append_time,
+    )
