@@ -47,6 +47,18 @@ def _not_negative(row: Row, *names: str) -> None:
             raise _refuse(name, row[name], "0 or more")
 
 
+def _count32(row: Row, *names: str) -> None:
+    """Other readers of an Avro `int` refuse more than 32 bits; ours would not notice."""
+    for name in names:
+        if not 0 <= row[name] < 2**31:
+            raise _refuse(name, row[name], "0 or more and below 2^31")
+
+
+def _ordinal(row: Row, name: str) -> None:
+    if not 1 <= row[name] < 2**31:
+        raise _refuse(name, row[name], "1 or more and below 2^31")
+
+
 def _finite(name: str, value: float | None) -> None:
     if value is not None and not isfinite(value):
         raise _refuse(name, value, "a finite number")
@@ -85,14 +97,15 @@ def _check_request(row: Row) -> None:
             _known("live.outcome", live["outcome"], _OUTCOMES)
         if live["first_byte_us"] < 0 or live["duration_us"] < 0:
             _not_negative(live, "first_byte_us", "duration_us")
+        _count32(live, "status")
 
 
 def _check_answer(row: Row) -> None:
     if row["outcome"] not in _OUTCOMES:
         _known("outcome", row["outcome"], _OUTCOMES)
+    _count32(row, "request_partition", "status")
     _not_negative(
         row,
-        "request_partition",
         "request_offset",
         "first_byte_us",
         "duration_us",
@@ -177,7 +190,8 @@ def _pair(row: Row) -> GradedPair:
 def _check_pair(row: Row) -> None:
     _known("production_outcome", row["production_outcome"], _OUTCOMES)
     _known("candidate_outcome", row["candidate_outcome"], _OUTCOMES)
-    _not_negative(row, "request_partition", "request_offset")
+    _count32(row, "request_partition")
+    _not_negative(row, "request_offset")
     for by_role in row["grades"].values():
         for grade in by_role.values():
             _known("grade", grade["outcome"], _GRADES)
@@ -199,8 +213,7 @@ def _started(row: Row) -> Started:
 def _check_started(row: Row) -> None:
     if row["tile_us"] <= 0:
         raise _refuse("tile_us", row["tile_us"], "more than 0")
-    if row["attempt"] < 1:
-        raise _refuse("attempt", row["attempt"], "1 or more")
+    _ordinal(row, "attempt")
     _check_offsets("answers_from", row["answers_from"])
     _check_offsets("requests_from", row["requests_from"])
     if len(row["answers_from"]) != len(row["requests_from"]):
@@ -218,13 +231,13 @@ def _decision(row: Row) -> Decision:
 
 def _check_decision(row: Row) -> None:
     _known("decision", row["decision"], _DECISIONS)
-    if row["step"] < 1:
-        raise _refuse("step", row["step"], "1 or more")
+    _ordinal(row, "step")
     _check_offsets("positions", row["positions"])
 
 
 def _check_dead_letter(row: Row) -> None:
-    _not_negative(row, "partition", "offset")
+    _count32(row, "partition")
+    _not_negative(row, "offset")
 
 
 def _flat_row(record: Any) -> Row:
