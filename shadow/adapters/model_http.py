@@ -18,7 +18,7 @@ import aiohttp
 from aiohttp import http_exceptions
 from yarl import URL
 
-from shadow.adapters.rewrite import Rewrite
+from shadow.adapters.rewrite import TOKEN, Rewrite
 from shadow.errors import Usage
 from shadow.records.answers import ANSWERED, ERROR, REFUSED, TIMEOUT, TOO_LARGE
 from shadow.records.replies import Reply
@@ -195,6 +195,9 @@ class HttpModel:
         return self._session
 
     def _headers(self, request: MirroredRequest, role: str, version: str) -> dict[str, str]:
+        for name in request.headers:
+            if TOKEN.fullmatch(name) is None:
+                raise ValueError(f"{name[:80]!r} is not a header name")
         headers = {
             name.lower(): value
             for name, value in request.headers.items()

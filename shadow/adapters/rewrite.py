@@ -14,7 +14,7 @@ from shadow.errors import Usage
 
 ENV: Final = "env:"
 _STEP: Final = re.compile(r"\.([A-Za-z_][A-Za-z0-9_-]*)|\['([^']+)'\]|\[(\d+)\]")
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 Step = str | int
 
@@ -108,7 +108,7 @@ def _member(document: Any, step: Step) -> Any:
 
 
 def _header(name: str, value: str | SecretStr, environment: Mapping[str, str]) -> SecretStr:
-    if _TOKEN.fullmatch(name) is None:
+    if TOKEN.fullmatch(name) is None:
         raise Usage(f"rewrite.headers: read the name {name!r}, must be an HTTP header name")
     text = value.get_secret_value() if isinstance(value, SecretStr) else value
     if text.startswith(ENV):
