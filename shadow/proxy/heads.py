@@ -23,7 +23,7 @@ _FIELDS: Final = rb"((?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+\r\n)*+)"
 _REQUEST: Final = re.compile(rb"(" + _TOKEN + rb") ([!-~]++) HTTP/(\d)\.(\d)\r\n" + _FIELDS + rb"\r\n")
 _ANSWER: Final = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: ([\t\x20-\x7e\x80-\xff]*+))?+\r\n" + _FIELDS + rb"\r\n")
 _LINE: Final = re.compile(_TOKEN + rb" [!-~]++ HTTP/(\d)\.(\d)")
-_ODD_VERSION: Final = re.compile(_TOKEN + rb" [^ ]++ HTTP/\d++(?:\.\d++)?")
+_ODD_VERSION: Final = re.compile(_TOKEN + rb" [!-~]++ HTTP/\d++(?:\.\d++)?")
 _BROKEN_LINE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)(?!\Z)|\x00")
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?#]*)(.*)", re.DOTALL)
@@ -125,7 +125,7 @@ def request_head(raw: bytes, limits: Limits) -> RequestHead:
         raise _why(raw, limits)
     method, target, major, minor = match[1], match[2], match[3], match[4]
     if major != b"1" or minor not in b"01":
-        raise Rejected(505, f"The version is HTTP/{major.decode()}.{minor.decode()}; HTTP/1.0 and HTTP/1.1 are served.")
+        raise Rejected(505, f"The version is HTTP/{major.decode()}.{minor.decode()}; only 1.0 and 1.1 are served.")
     if method == b"CONNECT":
         raise Rejected(405, "CONNECT is not served here.")
     if len(target) > limits.target_bytes_max:
@@ -165,7 +165,7 @@ def _why(raw: bytes, limits: Limits) -> Rejected:
     if len(raw) > limits.head_bytes_max:
         return Rejected(431, f"The header section has more than {limits.head_bytes_max} bytes.")
     if _ODD_VERSION.fullmatch(line) and _LINE.fullmatch(line) is None:
-        return Rejected(505, "Only HTTP/1.0 and HTTP/1.1 are served.")
+        return Rejected(505, "Only versions 1.0 and 1.1 of HTTP are served.")
     if _LINE.fullmatch(line) is None:
         return Rejected(400, "The request line is malformed.")
     if _BROKEN_LINE.search(raw):

@@ -304,7 +304,7 @@ class ClientConnection(asyncio.Protocol):
         exchange = self._exchange
         if self._state == _LINGER:
             limit_s = self._deadline_s
-            if self._transport.get_write_buffer_size():
+            if not self._transport.is_closing() and self._transport.get_write_buffer_size():
                 limit_s += times.stall_s
             if now_s > limit_s:
                 self._transport.abort()
@@ -336,5 +336,5 @@ class ClientConnection(asyncio.Protocol):
             self._linger()
 
     def abort(self) -> None:
-        """Close at once."""
-        self._leave()
+        """Close now; an answer that is under way is broken off."""
+        self.break_off()

@@ -22,14 +22,14 @@ def test_a_post_and_its_answer_pass_unchanged_and_are_copied():
         assert ("HTTP/1.1 200 OK", body) == (line, answer)
         copy = proxy.copy()
         assert (body, body) == (copy.body, copy.live.body)
-        assert ("POST", "/v1/chat?x=1", "s-1", "v1", "production") == (
+        assert (
             copy.method,
             copy.path,
             copy.key,
             copy.live.version,
             copy.live.role,
-        )
-        assert ("answered", 200) == (copy.live.outcome, copy.live.status)
+        ) == ("POST", "/v1/chat?x=1", "s-1", "v1", "production")
+        assert (copy.live.outcome, copy.live.status) == ("answered", 200)
         partition, _, request_id = headers["x-shadow-request"].partition("-")
         assert copy.request_id == request_id
         assert uuid.UUID(request_id).version == 7
@@ -173,7 +173,7 @@ def test_an_early_answer_passes_and_the_connection_ends():
     with Upstream(serve) as upstream, running(upstream.port) as proxy, connect(proxy.port) as client:
         client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nabc")
         line, headers, body = client.message()
-        assert ("HTTP/1.1 413 Too Large", "close", b"no") == (line, headers["connection"], body)
+        assert (line, headers["connection"], body) == ("HTTP/1.1 413 Too Large", "close", b"no")
         assert client.rest() == b""
         assert proxy.settled(1) == (0, {"aborted": 1})
 
@@ -261,11 +261,10 @@ def test_a_loop_is_broken():
     free = socket.create_server(("127.0.0.1", 0))
     port = free.getsockname()[1]
     free.close()
-    with running(port, mirror={}) as first:
-        # Two proxies of one process name have one name in Via; the second forwards to the first.
-        with running(first.port) as second, connect(second.port) as client:
-            client.send(get())
-            assert client.message()[0].startswith("HTTP/1.1 508 ")
+    # Two proxies of one process name have one name in Via; the second forwards to the first.
+    with running(port) as first, running(first.port) as second, connect(second.port) as client:
+        client.send(get())
+        assert client.message()[0].startswith("HTTP/1.1 508 ")
 
 
 def test_a_stale_connection_is_replaced_for_get():
@@ -331,7 +330,7 @@ def test_an_upstream_that_is_not_there_gives_502():
             client.send(post(b"x"))
             assert client.message()[0] == "HTTP/1.1 502 Bad Gateway"
         live = proxy.copies(2)[0].live
-        assert ("error", 502) == (live.outcome, live.status)
+        assert (live.outcome, live.status) == ("error", 502)
 
 
 def test_an_upstream_that_is_silent_gives_504():
@@ -345,7 +344,7 @@ def test_an_upstream_that_is_silent_gives_504():
         client.send(post(b"x"))
         assert client.message()[0] == "HTTP/1.1 504 Gateway Timeout"
         live = proxy.copy().live
-        assert ("timeout", 504) == (live.outcome, live.status)
+        assert (live.outcome, live.status) == ("timeout", 504)
 
 
 def test_fifty_clients_at_once_get_their_own_answers():
