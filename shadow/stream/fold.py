@@ -171,32 +171,28 @@ class Fold:
             self._complete(request, waiting, effects)
 
     def _apply_grade(self, grade: RecordedGrade, record: LogRecord, effects: Effects) -> None:
-        waiting = self.state.waiting.get(grade.request_offset)
+        request, waiting = grade.request_offset, self.state.waiting.get(grade.request_offset)
         if waiting is None:
             self.state.counters["grades_repeated"] += 1
-            return
-        if grade.outcome == ASKED:
-            is_first = waiting.add_mark(record.time_us, record.offset)
-            if is_first:
-                self._held[grade.request_offset] = None
+        elif grade.outcome == ASKED:
+            if waiting.add_mark(record.time_us, record.offset):
+                self._held[request] = None
+                self.state.changed.add(waiting.tile)
+        elif not waiting.add_grade(grade, record.offset):
+            self.state.counters["grades_repeated"] += 1
         else:
-            is_first = waiting.add_grade(grade, record.offset)
-            if not is_first:
-                self.state.counters["grades_repeated"] += 1
-        if not is_first:
-            return
-        self.state.changed.add(waiting.tile)
-        if waiting.needs is not None:
-            waiting.needs.discard((grade.grader, grade.role))
-            if not waiting.needs:
-                self._finish(grade.request_offset, waiting, effects)
+            self.state.changed.add(waiting.tile)
+            if waiting.needs is not None:
+                waiting.needs.discard((grade.grader, grade.role))
+                if not waiting.needs:
+                    self._finish(request, waiting, effects)
 
     def _is_complete(self, waiting: Waiting) -> bool:
         return waiting.has_role(PRODUCTION) and waiting.has_role(CANDIDATE)
 
     def _complete(self, request: int, waiting: Waiting, effects: Effects) -> None:
         """Both answers are there: decide what is no evidence, grade the rest."""
-        outcomes = {role: self._answer_of(waiting, role).outcome for role in (PRODUCTION, CANDIDATE)}
+        outcomes = {role: waiting.outcome_of(role) for role in (PRODUCTION, CANDIDATE)}
         if outcomes[CANDIDATE] in NO_EVIDENCE:
             self._decide_class(request, waiting, "candidate_missing")
         elif outcomes[PRODUCTION] in NO_EVIDENCE or outcomes[PRODUCTION] == UNREADABLE:
@@ -209,7 +205,7 @@ class Fold:
         if exchange is None:
             self._decide_class(request, waiting, "unreadable")
             return
-        production, candidate = (self._answer_of(waiting, role) for role in (PRODUCTION, CANDIDATE))
+        production, candidate = (self._answer_of(waiting, exchange, role) for role in (PRODUCTION, CANDIDATE))
         slices = self._slicer.slices_of(exchange)
         grades = grade_pair(self._graders, slices, production, candidate, waiting.recorded)
         waiting.graded = grades.known
@@ -231,7 +227,7 @@ class Fold:
         for name, by_role in waiting.graded.items():
             production, candidate = settle(by_role[PRODUCTION], by_role[CANDIDATE])
             settled[name] = {PRODUCTION: production, CANDIDATE: candidate}
-        answers = {role: self._answer_of(waiting, role) for role in (PRODUCTION, CANDIDATE)}
+        answers = {role: self._answer_of(waiting, exchange, role) for role in (PRODUCTION, CANDIDATE)}
         tile, tally = self._tally_of(waiting)
         counted = self._counted(exchange)
         sides = {role: _side(answer) for role, answer in answers.items()}
@@ -348,10 +344,9 @@ class Fold:
             production_us=exchange.live.duration_us if exchange.live is not None else 0,
         )
 
-    def _answer_of(self, waiting: Waiting, role: str) -> Graded:
+    def _answer_of(self, waiting: Waiting, exchange: MirroredRequest, role: str) -> Graded:
         """A role's answer as graders see it: the worker's record, else the live exchange."""
         answer = waiting.answers.get(role)
-        exchange = waiting.exchange
         if answer is not None:
             return Graded(
                 role=role,
@@ -366,14 +361,14 @@ class Fold:
                 completion_tokens=answer.completion_tokens,
                 cost_micro=answer.cost_micro,
             )
-        assert exchange is not None and exchange.live is not None, "has_role() saw the live answer"
         live = exchange.live
+        assert live is not None, "has_role() saw the live answer"
         is_failed_attempt = live.role != role
         prompt, completion = tokens_of(live.body, is_stream=live.is_stream)
         return Graded(
             role=role,
             request=exchange,
-            outcome="error" if is_failed_attempt else live.outcome,
+            outcome=waiting.outcome_of(role),
             status=live.status,
             headers=live.headers,
             body=b"" if is_failed_attempt else live.body,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from shadow.records.answers import Answer, RecordedGrade
+from shadow.records.answers import ERROR, Answer, RecordedGrade
 from shadow.records.grades import Grade
 from shadow.records.requests import MirroredRequest
 
@@ -45,6 +45,15 @@ class Waiting:
             return True
         live = self.exchange.live if self.exchange is not None else None
         return live is not None and (live.role == role or (role == "candidate" and live.failed_attempt is not None))
+
+    def outcome_of(self, role: str) -> str:
+        """Outcome of a role whose answer is there; a live attempt that failed before a fall-back is an error."""
+        answer = self.answers.get(role)
+        if answer is not None:
+            return answer.outcome
+        live = self.exchange.live if self.exchange is not None else None
+        assert live is not None, "the role's answer is there"
+        return live.outcome if live.role == role else ERROR
 
     def add_answer(self, answer: Answer, offset: int) -> None:
         """Keep the first answer of a role, and the exchange from the first record that carried it."""
