@@ -48,6 +48,7 @@ from shadow.stream.progress import Progress, Taken
 log = logging.getLogger("shadow.worker")
 
 COMMIT_S: Final = 1.0
+COMMIT_IDLE_S: Final = 0.2
 READ_BUSY_S: Final = 0.02
 READ_IDLE_S: Final = 0.2
 READ_MAX: Final = 256
@@ -75,7 +76,7 @@ class Worker:
         concurrency: Least and most calls under way at once.
         budget: Spending cap.
         waiting_max: Most requests taken and not finished.
-        waiting_bytes_max: Their most bytes; passed by one batch at most, and only by requests larger than any before.
+        waiting_bytes_max: Their most bytes; passed by one batch at most, of requests larger than those before.
         drain_s: How long calls under way may go on after the stop.
     """
 
@@ -117,7 +118,7 @@ class Worker:
         self._outbox = Outbox(log_.writer(), self._note, lambda: metrics.inc("shadow_kafka_delivery_failures_total"))
         self._shares: dict[int, Progress] = {}
         self._committed: dict[int, int] = {}
-        self._largest = 1  # bytes of the largest request seen
+        self._largest = max(1, waiting_bytes_max // 16)  # bytes of the last batch's largest request
         self._is_paused = False
         self._was_assigned = False
         self._committed_s = 0.0
@@ -173,19 +174,20 @@ class Worker:
         self._take(records)
         self._write_replies()
         self._outbox.send()
-        if time.monotonic() - self._committed_s >= COMMIT_S:
+        if time.monotonic() - self._committed_s >= (COMMIT_S if self._waiting() else COMMIT_IDLE_S):
             self._commit(group)
         self._throttle(group)
 
     def _take(self, records: list[LogRecord]) -> None:
         jobs = []
+        largest = 0
         for record in records:
             share = self._shares.get(record.partition)
             # A record fetched before its partition was taken away is not ours to answer.
             if share is None or record.offset < share.next:
                 continue
             size = len(record.value or b"")
-            self._largest = max(self._largest, size)
+            largest = max(largest, size)
             share.take(record.offset, size)
             item = Taken(share, record, size)
             try:
@@ -203,6 +205,7 @@ class Worker:
             item.request = request
             item.forget_value()
             jobs.append(Job(item, request))
+        self._largest = largest or self._largest
         self._calls.submit(jobs)
 
     def _skipped(self, request: MirroredRequest) -> str | None:

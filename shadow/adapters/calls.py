@@ -183,7 +183,7 @@ class Calls:
 
     def submit(self, jobs: list[Job]) -> None:
         """Call the model for these when the limit allows, in order."""
-        if jobs:
+        if jobs and not self._is_closed:
             self._loop.call_soon_threadsafe(self._take, jobs)
 
     def finished(self) -> Iterable[tuple[Any, Reply]]:
@@ -193,11 +193,13 @@ class Calls:
 
     def forget(self, is_lost: Callable[[Any], bool]) -> None:
         """Give up the jobs whose token is lost; a call under way is cut off. Replies may still come out."""
-        self._loop.call_soon_threadsafe(self._forget, is_lost)
+        if not self._is_closed:
+            self._loop.call_soon_threadsafe(self._forget, is_lost)
 
     def stop(self) -> None:
         """Begin no more calls; those under way go on."""
-        self._loop.call_soon_threadsafe(self._stop)
+        if not self._is_closed:
+            self._loop.call_soon_threadsafe(self._stop)
 
     def close(self) -> None:
         """Cut off what is under way, close the model, and end the thread; a second call does nothing."""

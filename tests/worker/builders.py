@@ -121,6 +121,9 @@ class ServerThread:
         self._loop.close()
 
 
+REPLY = Reply(ANSWERED, 200, {"content-type": "text/plain"}, b"any", 1, 2, 3)
+
+
 class HandModel:
     """A model that replies to a request when the test says so, in any order.
 
@@ -163,7 +166,18 @@ class HandModel:
         """Reply to one request."""
         wait_until(lambda: f"request-{number}" in self._held, f"request {number} is asked")
         loop, future = self._held[f"request-{number}"]
-        loop.call_soon_threadsafe(future.set_result, reply or reply_of(request(number)))
+        made = reply or reply_of(request(number))
+        loop.call_soon_threadsafe(lambda: future.done() or future.set_result(made))
+
+    def release_all(self, until: Callable[[], bool]) -> None:
+        """Reply to whatever is asked until a condition holds."""
+
+        def answered() -> bool:
+            for loop, future in list(self._held.values()):
+                loop.call_soon_threadsafe(lambda future=future: future.done() or future.set_result(REPLY))
+            return until()
+
+        wait_until(answered, "all are answered")
 
 
 def reply_of(request: MirroredRequest) -> Reply:
@@ -240,7 +254,7 @@ def running(worker: Worker) -> Iterator[threading.Event]:
     def body() -> None:
         try:
             worker.run(stop)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again where the test waits
             failures.append(error)
 
     thread = threading.Thread(target=body)

@@ -378,7 +378,9 @@ def test_foreign_bytes_in_a_header_become_text() -> None:
     assert reply_to_raw(send).headers["x-request-id"].encode("utf-8")
 
 
-@pytest.mark.parametrize("url", ["candidate:8000", "ftp://a/", "http://", "http://user:pw@a/", "http://a/?q=1", "ht!tp"])
+@pytest.mark.parametrize(
+    "url", ["candidate:8000", "ftp://a/", "http://", "http://user:pw@a/", "http://a/?q=1", "ht!tp"]
+)
 def test_a_bad_model_url_is_refused_in_one_sentence(url: str) -> None:
     """
     A URL that is none, or that carries credentials, is the user's to change.
