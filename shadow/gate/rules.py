@@ -223,12 +223,9 @@ def _reason(
     open_lines = sorted((line for line in lines if line.verdict != Verdict.PASS), key=lambda line: -line.verdict)
     unmet = [condition for condition in conditions if not condition.is_met]
     first = [line.reason for line in open_lines[:1]] + [condition.reason for condition in unmet[:2]]
-    told = (
-        f"{len(open_lines)} of {len(lines)} rules are not proven and {len(unmet)} of {len(conditions)} conditions "
-        f"are not met: {'; '.join(first)}"
-        if lines
-        else "the stage has no rules, so nothing can be proven"
-    )
+    counts = [f"{len(open_lines)} of {len(lines)} rules not proven"] if open_lines else []
+    counts += [f"{len(unmet)} of {len(conditions)} conditions of evidence not met"] if unmet else []
+    told = f"{', '.join(counts)}: {'; '.join(first)}" if lines else "the stage has no rules, so nothing can be proven"
     return f"after {age_s:,.0f} s of {expires_s:,.0f} s, {told}" if decision == EXPIRE else told
 
 
