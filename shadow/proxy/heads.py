@@ -46,6 +46,7 @@ _HOP_BY_HOP: Final = frozenset(
     }
 )
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"host"})
+_SPECIAL: Final = _HOP_BY_HOP | _FRAMING | {b"expect"}
 _OWN: Final = b"x-shadow"
 
 
@@ -192,30 +193,19 @@ def _request_fields(raw_fields: list[tuple[bytes, bytes]], method: bytes, minor:
     head = RequestHead(method, b"", None, minor, [], {}, None, False, minor == 1, False)
     fields, values = head.fields, head.values
     connection: list[bytes] = []
+    refuses_underscores = limits.refuses_underscores
     for name, raw_value in raw_fields:
         lower, value = name.lower(), raw_value.strip(b" \t")
-        if limits.refuses_underscores and b"_" in name:
+        if lower in _SPECIAL:
+            _take_special(head, lower, value, connection)
+            if lower != b"expect":
+                continue
+        elif lower.startswith(_OWN):
+            continue
+        if refuses_underscores and b"_" in name:
             raise Rejected(400, f"The header name {name.decode('latin-1')} has an underscore, which others read as -.")
-        if lower in _HOP_BY_HOP:
-            if lower == b"connection":
-                connection += _tokens(value)
-            elif lower == b"transfer-encoding":
-                if head.is_chunked or value.lower() != b"chunked" or minor == 0:
-                    raise Rejected(400, "Transfer-Encoding must be one chunked, in HTTP/1.1.")
-                head.is_chunked = True
-        elif lower == b"content-length":
-            if head.content_length is not None or _LENGTH.fullmatch(value) is None:
-                raise Rejected(400, "Content-Length must be one decimal number.")
-            head.content_length = int(value)
-        elif lower == b"host":
-            if head.host is not None or _HOST.fullmatch(value) is None:
-                raise Rejected(400, "Host must stand once and name a host.")
-            head.host = value
-        elif not lower.startswith(_OWN):
-            if lower == b"expect" and _is_continue(value, minor):
-                head.expects_continue = True
-            fields.append((name, lower, value))
-            values[lower] = values[lower] + b", " + value if lower in values else value
+        fields.append((name, lower, value))
+        values[lower] = values[lower] + b", " + value if lower in values else value
     if head.is_chunked and head.content_length is not None:
         raise Rejected(400, "Content-Length and Transfer-Encoding exclude each other.")
     if head.host is None and minor == 1:
@@ -224,6 +214,26 @@ def _request_fields(raw_fields: list[tuple[bytes, bytes]], method: bytes, minor:
         head.keeps_alive = b"close" not in connection and (minor == 1 or b"keep-alive" in connection)
         _drop_listed(head.fields, values, connection)
     return head
+
+
+def _take_special(head: RequestHead, lower: bytes, value: bytes, connection: list[bytes]) -> None:
+    """Read a field that says something about the message itself."""
+    if lower == b"host":
+        if head.host is not None or _HOST.fullmatch(value) is None:
+            raise Rejected(400, "Host must stand once and name a host.")
+        head.host = value
+    elif lower == b"content-length":
+        if head.content_length is not None or _LENGTH.fullmatch(value) is None:
+            raise Rejected(400, "Content-Length must be one decimal number.")
+        head.content_length = int(value)
+    elif lower == b"connection":
+        connection += _tokens(value)
+    elif lower == b"transfer-encoding":
+        if head.is_chunked or value.lower() != b"chunked" or head.minor == 0:
+            raise Rejected(400, "Transfer-Encoding must be one chunked, in HTTP/1.1.")
+        head.is_chunked = True
+    elif lower == b"expect" and _is_continue(value, head.minor):
+        head.expects_continue = True
 
 
 def _is_continue(value: bytes, minor: int) -> bool:

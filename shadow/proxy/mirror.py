@@ -34,7 +34,8 @@ from shadow.records.answers import Report
 _log = logging.getLogger("shadow.proxy")
 
 _POLL_S: Final = 0.05
-_POLL_COPIES: Final = 32
+_GATHER_S: Final = 0.005
+_BURST_S: Final = 0.0003
 _COMPLAINT_S: Final = 5.0
 _DOTS: Final = re.compile(r"(?i)/(?:\.|%2e){1,2}(?:/|%2f|\\|%5c|\Z)")
 
@@ -156,29 +157,45 @@ class Mirror:
 
     def _run(self) -> None:
         report_at = time.monotonic() + self._settings.report_interval_s
-        since_poll = 0
-        while True:
-            try:
-                copy = self._queue.get(timeout=max(0.0, min(_POLL_S, report_at - time.monotonic())))
-            except queue.Empty:
-                self._poll()
-                since_poll = 0
-            else:
-                if copy is None:
-                    break
-                self._write(copy)
-                since_poll += 1
-                if since_poll >= _POLL_COPIES:
-                    self._poll()
-                    since_poll = 0
-                time.sleep(0)  # The event loop may be waiting for the interpreter.
+        is_stopping = False
+        while not is_stopping:
+            is_stopping = self._write_waiting(report_at)
             if time.monotonic() >= report_at:
                 self._report(is_final=False)
                 report_at = time.monotonic() + self._settings.report_interval_s
+            self._poll()
         # Delivery failures must be known before the last report is written.
         self._flush()
         self._report(is_final=True)
         self._flush()
+
+    def _write_waiting(self, report_at: float) -> bool:
+        """Write all that waits, or what comes within a moment; True where it was the last.
+
+        Waking this thread for each copy costs more than the copy. So after a burst it lets a few
+        milliseconds' worth gather, and within a burst it gives the interpreter back now and then.
+        """
+        waiting = self._queue
+        try:
+            copy = waiting.get(timeout=max(0.0, min(_POLL_S, report_at - time.monotonic())))
+        except queue.Empty:
+            return False
+        give_way_at = time.monotonic() + _BURST_S
+        while copy is not None:
+            self._write(copy)
+            now = time.monotonic()
+            if now >= report_at:
+                return False
+            if now >= give_way_at:
+                self._poll()
+                time.sleep(0)
+                give_way_at = time.monotonic() + _BURST_S
+            try:
+                copy = waiting.get_nowait()
+            except queue.Empty:
+                time.sleep(_GATHER_S)
+                return False
+        return True
 
     def _write(self, copy: Copy) -> None:
         held = copy.held_bytes + _OVERHEAD_BYTES
