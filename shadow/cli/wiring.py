@@ -1,0 +1,154 @@
+"""Build ports and parts from the configuration: the composition root."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import yaml
+
+from shadow.adapters import last_known
+from shadow.adapters.data import data_dir
+from shadow.adapters.kafka import KafkaLog
+from shadow.adapters.redis import RedisStore
+from shadow.errors import Usage
+from shadow.graders import build
+from shadow.graders.grader import Grader
+from shadow.records.decisions import Started
+from shadow.settings.loader import load
+from shadow.settings.settings import Settings
+from shadow.stream.fold import Fold
+from shadow.stream.slice import Slicer
+from shadow.stream.state import FoldSpec
+from shadow.stream.tally import Tallier
+from shadow.usage import Price
+
+BOOTSTRAP = "SHADOW_KAFKA_BOOTSTRAP"
+REDIS_URL = "SHADOW_REDIS_URL"
+LOCAL = "local"
+"""Name of the last known document that says where `shadow up` or `shadow demo` keeps its broker and store."""
+
+
+def settings_from(path: Path) -> Settings:
+    """Load a configuration file. Raises InvalidConfiguration with every problem at once."""
+    return load(path, os.environ)
+
+
+def open_log(settings: Settings) -> KafkaLog:
+    """The configured log; the embedded one is found where a running `up` or `demo` says.
+
+    Raises:
+        Usage: If the configuration says `embedded` and nothing runs it.
+    """
+    if settings.kafka == "embedded":
+        return KafkaLog({"bootstrap.servers": _local(BOOTSTRAP, "kafka")}, is_embedded=True)
+    return KafkaLog(settings.kafka_properties())
+
+
+def open_store(settings: Settings) -> RedisStore:
+    """The configured store; the embedded one as in `open_log`."""
+    if settings.redis == "embedded":
+        return RedisStore(_local(REDIS_URL, "redis"))
+    return RedisStore(settings.redis_url())
+
+
+def _local(variable: str, service: str) -> str:
+    address = os.environ.get(variable)
+    if address is None:
+        document = last_known.load(LOCAL) or {}
+        address = document.get(variable)
+    if not address:
+        raise Usage(
+            f"{service}: embedded exists only while `shadow up` or `shadow demo` runs on this machine, and none does; "
+            f"start one, or name your own service under {service}:"
+        )
+    return str(address)
+
+
+def topic_names(settings: Settings) -> dict[str, str]:
+    """Topic names as the processes take them."""
+    topics = settings.topics
+    return {
+        "requests": topics.requests,
+        "answers": topics.answers,
+        "pairs": topics.pairs,
+        "decisions": topics.decisions,
+        "dead_letters": topics.dead_letters,
+    }
+
+
+def create_topics(settings: Settings, log: KafkaLog) -> None:
+    """Create the topics that do not exist yet, as schemas/topics.yaml says."""
+    catalogue = yaml.safe_load((data_dir("schemas") / "topics.yaml").read_text())
+    partitions: dict[str, int] = {}
+    config: dict[str, Mapping[str, str]] = {}
+    for kind, name in topic_names(settings).items():
+        entry = catalogue[f"shadow-{kind.replace('_', '-')}"]
+        partitions[name] = 1 if entry.get("partitions") == 1 else settings.topics.partitions
+        config[name] = {key: str(value) for key, value in entry.get("config", {}).items()}
+    admin = log.admin()
+    try:
+        admin.create_topics(partitions, config)
+    finally:
+        admin.close()
+
+
+class WallClock:
+    """The real clock."""
+
+    def now_us(self) -> int:
+        return time.time_ns() // 1000
+
+
+def graders_of(settings: Settings) -> list[Grader]:
+    """The graders of a configuration, ready to grade."""
+    return [build(spec) for spec in settings.grader_specs()]
+
+
+def tallier_of(settings: Settings) -> Tallier:
+    """Counts what the rules of every stage need."""
+    rules = tuple(rule for stage in settings.policy().stages for rule in stage.rules)
+    return Tallier(rules, {spec.name: spec.slices for spec in settings.grader_specs()})
+
+
+def fold_spec(settings: Settings, started: Started, partition: int = 0) -> FoldSpec:
+    """The fold's settings of one partition."""
+    policy = settings.policy()
+    return FoldSpec(
+        run=started.run,
+        partition=partition,
+        partitions=len(started.answers_from),
+        tile_us=started.tile_us,
+        first_tile=started.first_tile,
+        deadline_us=policy.evidence_deadline_us,
+        requests_from=started.requests_from[partition],
+        answers_from=started.answers_from[partition],
+        candidate_rate=settings.worker_rate("candidate"),
+        price=prices_of(settings),
+    )
+
+
+def prices_of(settings: Settings) -> dict[str, Price]:
+    """Price of tokens by role; production is priced like the candidate where it has no price of its own."""
+    return {role: settings.price(role) for role in ("production", "candidate")}
+
+
+def new_fold(
+    settings: Settings, started: Started, partition: int, requests: Callable[..., Mapping[int, object]]
+) -> Fold:
+    """A fold at the beginning of a run, for replays and tests."""
+    return Fold(
+        fold_spec(settings, started, partition),
+        Slicer(settings.slice_specs()),
+        graders_of(settings),
+        tallier_of(settings),
+        requests,  # type: ignore[arg-type]
+    )
+
+
+def member_name(role: str) -> str:
+    """Stable name of this process in its consumer group: `SHADOW_MEMBER`, else host and role."""
+    return os.environ.get("SHADOW_MEMBER") or f"{socket.gethostname()}-{role}"
