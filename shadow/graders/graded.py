@@ -1,0 +1,181 @@
+"""What a grader sees of one role's answer, and what it promises. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import orjson
+
+from shadow.bodies import NOT_JSON, decoded, inflated, json_of
+from shadow.records.grades import Ask, Grade
+from shadow.records.requests import MirroredRequest
+
+ANSWER_FIELDS = ("answer", "text", "output")
+"""Fields of a JSON answer that hold its text where it is no chat completion."""
+
+
+@dataclass(frozen=True)
+class Graded:
+    """One role's answer to one request; what has to be parsed is parsed once, when first asked for.
+
+    Args:
+        role: Whose answer it is.
+        outcome: One of `shadow.records.answers.OUTCOMES`.
+        status: HTTP status; 0 where there was none.
+        headers: Recorded headers of the answer, names in lower case.
+        duration_us: From the call's start to the answer's end.
+        first_byte_us: From the call's start to the first byte; 0 where none came.
+    """
+
+    role: str
+    request: MirroredRequest
+    outcome: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    duration_us: int = 0
+    first_byte_us: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_micro: int = 0
+
+    def request_json(self) -> Any | None:
+        """The request's JSON body; None where it is not sound JSON.
+
+        Raises:
+            Unreadable: If the body is in an encoding that is not read.
+        """
+        return self._request_json
+
+    def text(self) -> str:
+        """The answer's text.
+
+        Of a chat completion the content of the first choice's message, of a stream its pieces joined, of other
+        JSON the string itself or the field `answer`, `text` or `output`, else the whole body.
+
+        Raises:
+            Unreadable: If the body is in an encoding that is not read, or inflates to over 1 MiB.
+        """
+        return self._text
+
+    @cached_property
+    def _request_json(self) -> Any | None:
+        document = json_of(inflated(self.request.body, self.request.headers))
+        return None if document is NOT_JSON else document
+
+    @cached_property
+    def _text(self) -> str:
+        body = inflated(self.body, self.headers)
+        if _is_stream(self.headers, body):
+            return _stream_text(body)
+        document = json_of(body)
+        text = None if document is NOT_JSON else _document_text(document)
+        return decoded(body) if text is None else text
+
+
+class Grader(Protocol):
+    """A rule on one answer.
+
+    A grader does not raise for anything that an answer may contain, but callers go through
+    `shadow.graders.guard`, since a grader may be somebody else's.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name in the configuration."""
+
+    @property
+    def kind(self) -> str:
+        """Which grader it is."""
+
+    @property
+    def slices(self) -> tuple[str, ...]:
+        """Slices to which it applies; empty means everywhere."""
+
+    @property
+    def version(self) -> int:
+        """Raised when the same answer may get another grade than before."""
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether it asks a service, so that its grades are written to the log and read back."""
+
+    @property
+    def budget_us(self) -> int:
+        """How long one grade may take."""
+
+    def grade(self, answer: Graded, other: Graded | None) -> Grade | Ask:
+        """Grade an answer.
+
+        Args:
+            other: Production's answer while the candidate's is graded, else None.
+        """
+
+    def read(self, reply: bytes) -> Grade:
+        """The grade in the reply to what `grade` asked."""
+
+
+def _is_stream(headers: Mapping[str, str], body: bytes) -> bool:
+    if headers.get("content-type", "").partition(";")[0].strip().lower() == "text/event-stream":
+        return True
+    return body.startswith((b"data: {", b"data:{")) and b"\n" in body
+
+
+def _stream_text(body: bytes) -> str:
+    pieces = []
+    for line in body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"):
+        if not line.startswith(b"data:"):
+            continue
+        data = line[5:].strip()
+        try:
+            document = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            if data != b"[DONE]":
+                pieces.append(decoded(data))
+            continue
+        pieces.append(_event_text(document))
+    return "".join(pieces)
+
+
+def _event_text(document: Any) -> str:
+    if isinstance(document, str):
+        return document
+    if not isinstance(document, dict):
+        return ""
+    choice = _first_choice(document)
+    if choice is not None:
+        delta = choice.get("delta")
+        text = delta.get("content") if isinstance(delta, dict) else choice.get("text")
+        return _content_text(text)
+    if document.get("type") == "response.output_text.delta":
+        return _content_text(document.get("delta"))
+    return ""
+
+
+def _document_text(document: Any) -> str | None:
+    if isinstance(document, str):
+        return document
+    if not isinstance(document, dict):
+        return None
+    choice = _first_choice(document)
+    if choice is not None:
+        message = choice.get("message")
+        return _content_text(message.get("content") if isinstance(message, dict) else choice.get("text"))
+    return next((document[field] for field in ANSWER_FIELDS if isinstance(document.get(field), str)), None)
+
+
+def _first_choice(document: dict[str, Any]) -> dict[str, Any] | None:
+    choices = document.get("choices")
+    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
+
+
+def _content_text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        texts = (part.get("text") for part in content if isinstance(part, dict))
+        return "".join(text for text in texts if isinstance(text, str))
+    return ""
