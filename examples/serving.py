@@ -63,7 +63,7 @@ async def _serve(app: web.Application, name: str, port: int) -> int:
         await web.TCPSite(runner, HOST, port).start()
     except OSError as trouble:
         await runner.cleanup()
-        print(f"{name}: port {port} on {HOST} cannot be taken: {trouble.strerror or trouble}", file=sys.stderr)
+        print(f"{name}: port {port} on {HOST} cannot be taken: {os.strerror(trouble.errno or 0)}", file=sys.stderr)
         return 2
     print(f"{name} is ready on http://{HOST}:{runner.addresses[0][1]}", file=sys.stderr, flush=True)
     parent = os.getppid()
