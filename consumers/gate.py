@@ -27,6 +27,7 @@ from shadow.adapters.avro import encode
 from shadow.adapters.decisions import decisions_in
 from shadow.adapters.logs import Repeated
 from shadow.errors import Refused, Unavailable
+from shadow.gate.explain import explain, explain_lines
 from shadow.gate.history import Run, runs_in
 from shadow.gate.judgement import Judgement, judgement_to_json
 from shadow.gate.run import RunState, decide, fold_tile, judge_tile, state_from_bytes, state_to_bytes
@@ -304,6 +305,8 @@ def view_of(
         "expires_us": started.expires_us,
         "updated_us": now_us,
         "judgement": judgement_to_json(judgement),
+        "explain": [dataclasses.asdict(row) for row in explain(judgement)],
+        "lines": explain_lines(judgement),
         "decision": decision_tree(decision),
     }
 

@@ -51,6 +51,8 @@ COMMIT_S: Final = 1.0
 COMMIT_IDLE_S: Final = 0.2
 READ_BUSY_S: Final = 0.02
 READ_IDLE_S: Final = 0.2
+FULL_S: Final = 0.005
+PAUSE_S: Final = 0.2
 READ_MAX: Final = 256
 FLUSH_S: Final = 2.0
 NOT_READY_S: Final = 5.0
@@ -119,6 +121,7 @@ class Worker:
         self._shares: dict[int, Progress] = {}
         self._committed: dict[int, int] = {}
         self._largest = max(1, waiting_bytes_max // 16)  # bytes of the last batch's largest request
+        self._full_since_s: float | None = None
         self._is_paused = False
         self._was_assigned = False
         self._committed_s = 0.0
@@ -162,21 +165,26 @@ class Worker:
 
     def _step(self, group: LogGroup) -> None:
         # 1. No more than there is room for.
-        waiting = self._waiting()
-        bytes_left = self._waiting_bytes_max - self._waiting_bytes()
-        room = max(1, min(READ_MAX, self._waiting_max - waiting, bytes_left // self._largest))
-        try:
-            records = group.read(room, READ_BUSY_S if waiting else READ_IDLE_S)
-        except Unavailable as trouble:
-            self._note(str(trouble))
-            records = []
-            time.sleep(READ_BUSY_S)
-        self._take(records)
+        self._throttle(group)
+        if self._full_since_s is not None and not self._is_paused:
+            time.sleep(FULL_S)
+        else:
+            self._take(self._read(group))
         self._write_replies()
         self._outbox.send()
         if time.monotonic() - self._committed_s >= (COMMIT_S if self._waiting() else COMMIT_IDLE_S):
             self._commit(group)
-        self._throttle(group)
+
+    def _read(self, group: LogGroup) -> list[LogRecord]:
+        waiting = self._waiting()
+        bytes_left = self._waiting_bytes_max - self._waiting_bytes()
+        room = max(1, min(READ_MAX, self._waiting_max - waiting, bytes_left // self._largest))
+        try:
+            return group.read(room, READ_BUSY_S if waiting else READ_IDLE_S)
+        except Unavailable as trouble:
+            self._note(str(trouble))
+            time.sleep(READ_BUSY_S)
+            return []
 
     def _take(self, records: list[LogRecord]) -> None:
         jobs = []
@@ -306,16 +314,23 @@ class Worker:
         self._committed.update(offsets)
 
     def _throttle(self, group: LogGroup) -> None:
-        waiting = self._waiting()
-        size = self._waiting_bytes()
-        is_full = waiting >= self._waiting_max or size >= self._waiting_bytes_max
-        has_room = waiting <= self._waiting_max // 2 and size <= self._waiting_bytes_max // 2
-        if is_full and not self._is_paused:
-            self._is_paused = True
-            group.pause(sorted(self._shares))
-        elif has_room and self._is_paused:
-            self._is_paused = False
-            group.resume(sorted(self._shares))
+        """Stop reading while too much is waiting; pause, so that rebalances are served, where that takes longer.
+
+        A resumed partition is fetched anew, which takes a moment: not worth it for a model that is fast.
+        """
+        waiting, size = self._waiting(), self._waiting_bytes()
+        now_s = time.monotonic()
+        if waiting >= self._waiting_max or size >= self._waiting_bytes_max:
+            if self._full_since_s is None:
+                self._full_since_s = now_s
+            if not self._is_paused and now_s - self._full_since_s >= PAUSE_S:
+                self._is_paused = True
+                group.pause(sorted(self._shares))
+        elif waiting <= self._waiting_max // 2 and size <= self._waiting_bytes_max // 2:
+            self._full_since_s = None
+            if self._is_paused:
+                self._is_paused = False
+                group.resume(sorted(self._shares))
 
     def _assigned(self, partitions: list[int]) -> None:
         self._was_assigned = True

@@ -50,10 +50,10 @@ def load(name: str) -> dict[str, Any] | None:
     return document
 
 
-def newest_run() -> str | None:
-    """Name of the run whose document is the newest."""
+def run_names() -> list[str]:
+    """Names of the runs that this machine knows, the one heard of last at the end."""
     paths = sorted(state_dir().glob("run-*.json"), key=lambda path: path.stat().st_mtime)
-    return paths[-1].stem.removeprefix("run-") if paths else None
+    return [path.stem.removeprefix("run-") for path in paths]
 
 
 def forget(name: str) -> None:

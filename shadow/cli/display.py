@@ -118,3 +118,43 @@ def _short(value: float | None) -> str:
 
 def _fixed(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
+
+
+def explanation(document: Mapping[str, Any], note: str = "") -> RenderableType:
+    """Why: the decision or what holds it, then each condition and rule with have, need and verdict."""
+    parts: list[RenderableType] = [_head(document), decision_text(document)]
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    for name in ("", "rule or condition", "slice", "verdict", "have", "need", "why"):
+        table.add_column(name, overflow="fold")
+    for row in document.get("explain", []):
+        style = STYLES.get(row["verdict"], "green" if row["verdict"] == "met" else "yellow")
+        eta = f" (at today's rate in {_duration(row['eta_s'])})" if row["eta_s"] else ""
+        table.add_row(
+            Text("blocks" if row["blocks"] else "", style="yellow"),
+            f"{row['name']} {row['grader']}".strip(),
+            row["slice"],
+            Text(row["verdict"], style=style),
+            row["have"],
+            row["need"],
+            row["reason"] + eta,
+        )
+    parts.append(table)
+    rollback = document.get("judgement", {}).get("rollback")
+    if rollback:
+        parts.append(
+            Text(
+                f"rollback process: log e {_fixed(rollback['log_e'])} of {_fixed(rollback['need'])}, "
+                f"change detector {_fixed(rollback['log_sr'])} of {_fixed(rollback['need_sr'])}",
+                style="dim",
+            )
+        )
+    if note:
+        parts.append(Text(note, style="dim"))
+    return Group(*parts)
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"

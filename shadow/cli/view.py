@@ -93,7 +93,7 @@ def last_known_view(run: str | None) -> View:
     Raises:
         Usage: If this machine knows none.
     """
-    name = run or last_known.newest_run()
+    name = run or next(iter(reversed(last_known.run_names())), None)
     document = last_known.load(f"run-{name}") if name is not None else None
     if document is None:
         raise Usage(

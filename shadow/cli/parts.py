@@ -1,0 +1,164 @@
+"""Make the parts of single processes from the configuration."""
+
+from __future__ import annotations
+
+import os
+import threading
+from urllib.parse import urlsplit
+
+from shadow.adapters.calls import Budget, Model
+from shadow.adapters.model_http import HttpModel
+from shadow.adapters.model_python import PythonModel
+from shadow.adapters.rewrite import rewrite_from_settings
+from shadow.errors import Unavailable, Usage
+from shadow.metrics import Metrics
+from shadow.ports import Log
+from shadow.proxy.config import MirrorSettings, ProxySettings, Redaction, Timeouts
+from shadow.proxy.counters import ProxyCounters
+from shadow.proxy.server import Proxy
+from shadow.settings.settings import Settings
+from shadow.stream.slice import Slicer
+
+PARTITIONS_S = 1.0
+
+
+class Partitions:
+    """Number of partitions of a topic, asked in the background until it is known, so that the proxy never waits."""
+
+    def __init__(self, log: Log, topic: str) -> None:
+        self._log = log
+        self._topic = topic
+        self._known: int | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._ask, name="partitions", daemon=True)
+        self._thread.start()
+
+    def __call__(self) -> int | None:
+        return self._known
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(10.0)
+
+    def _ask(self) -> None:
+        admin = self._log.admin()
+        try:
+            while not self._stop.is_set():
+                try:
+                    state = admin.topic(self._topic)
+                except Unavailable:
+                    state = None  # the proxy counts its copies as `kafka_down` meanwhile
+                if state is not None:
+                    self._known = state.partitions
+                    return
+                self._stop.wait(PARTITIONS_S)
+        finally:
+            admin.close()
+
+
+def proxy_settings(settings: Settings) -> ProxySettings:
+    """The proxy's own settings."""
+    proxy, mirror = settings.proxy, settings.proxy.mirror
+    host, port = proxy.address()
+    upstream = urlsplit(str(proxy.upstream))
+    slicer = Slicer(settings.slice_specs())
+    times = proxy.timeouts
+    return ProxySettings(
+        upstream_host=upstream.hostname or "",
+        upstream_port=upstream.port or 80,
+        version=settings.run.production,
+        mirror=MirrorSettings(
+            methods=tuple(mirror.methods),
+            paths=tuple(mirror.paths),
+            sample=mirror.sample,
+            keys=mirror.keys(),
+            quotas=dict(mirror.quotas),
+            slices_of=slicer.slices_of_request if mirror.quotas else None,
+            body_bytes_max=mirror.body_max,
+            queue_bytes_max=mirror.queue,
+            report_interval_s=mirror.report_interval,
+            requests_topic=settings.topics.requests,
+            answers_topic=settings.topics.answers,
+        ),
+        listen_host=host,
+        listen_port=port,
+        redaction=Redaction(headers=tuple(proxy.redact.headers), json=tuple(proxy.redact.json_paths)),
+        timeouts=Timeouts(
+            head_s=times.header,
+            body_s=times.body,
+            idle_s=times.idle,
+            connect_s=times.upstream_connect,
+            answer_s=times.upstream_header,
+            total_s=times.upstream_total,
+        ),
+    )
+
+
+def model_of(settings: Settings, role: str) -> Model:
+    """The model that a role's worker asks.
+
+    Raises:
+        Usage: If the configuration has no such worker, or its model cannot be made.
+    """
+    worker = settings.workers.get(role)
+    if worker is None:
+        raise Usage(f"workers.{role} is not configured; workers are {', '.join(settings.workers)}")
+    common = {
+        "deadline_us": worker.deadline_us,
+        "body_bytes_max": settings.proxy.mirror.body_max,
+        "price": settings.price(role),
+        "cost_max_micro": settings.cost_cap_micro(),
+    }
+    if worker.python is not None:
+        return PythonModel(worker.python, **common)
+    rewrite = rewrite_from_settings(
+        json=worker.rewrite.json_values,
+        headers=worker.rewrite.headers,
+        path_prefix=worker.rewrite.path_prefix,
+        environment=os.environ,
+    )
+    return HttpModel(str(worker.url), rewrite=rewrite, **common)
+
+
+def budget_of(settings: Settings, role: str) -> Budget | None:
+    """A role's spending cap; None without one."""
+    budget = settings.workers[role].budget
+    if budget is None:
+        return None
+    cost_micro = round(budget.cost * 1_000_000) if budget.cost is not None else None
+    return Budget(calls=budget.calls, cost_micro=cost_micro)
+
+
+def counters_into(metrics: Metrics) -> ProxyCounters:
+    """Counters of a proxy whose overhead is observed into the metrics."""
+    return ProxyCounters()
+
+
+def export_proxy(metrics: Metrics, proxy: Proxy) -> None:
+    """Bring the metrics up to what the proxy counted."""
+    snapshot = proxy.snapshot()
+    counters = snapshot.counters
+    for status, count in _by_class(counters.requests).items():
+        metrics.raise_to("shadow_proxy_requests_total", count, code_class=status)
+    metrics.raise_to("shadow_proxy_requests_total", sum(counters.malformed.values()), code_class="malformed")
+    dropped: dict[str, int] = {}
+    seen = copied = 0
+    for counts in snapshot.partitions.values():
+        seen += counts.seen
+        copied += counts.sequence
+        for reason, count in counts.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + count
+    metrics.raise_to("shadow_mirror_seen_total", seen)
+    metrics.raise_to("shadow_mirror_mirrored_total", copied)
+    for reason, count in dropped.items():
+        metrics.raise_to("shadow_mirror_dropped_total", count, reason=reason)
+    metrics.raise_to("shadow_kafka_delivery_failures_total", counters.undelivered)
+    metrics.set("shadow_mirror_queue_bytes", snapshot.held_bytes)
+
+
+def _by_class(requests: dict[int, int]) -> dict[str, int]:
+    classes: dict[str, int] = {}
+    for status, count in requests.items():
+        name = "aborted" if status == 0 else f"{status // 100}xx"
+        classes[name] = classes.get(name, 0) + count
+    return classes

@@ -1,0 +1,191 @@
+"""One process per command: proxy, worker, comparator, gate."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from consumers.comparator import Comparator, ComparatorPlan
+from consumers.gate import Gate
+from consumers.loop import Readiness
+from consumers.worker import Worker
+from shadow.adapters.admin import AdminServer
+from shadow.adapters.ask_http import AskPool
+from shadow.adapters.avro import encode
+from shadow.adapters.logs import configure
+from shadow.adapters.orphan import end_with_parent
+from shadow.cli import parts, wiring
+from shadow.cli.attach import Attached, serve_attached
+from shadow.cli.begin import transactional_id, worker_group
+from shadow.metrics import Metrics
+from shadow.proxy.server import Proxy
+from shadow.proxy.server import run as run_proxy
+from shadow.settings.settings import Settings
+from shadow.stream.slice import Slicer
+
+Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.", metavar="FILE")]
+LogFormat = Annotated[str, typer.Option("--log-format", help="text or json")]
+LogLevel = Annotated[str, typer.Option("--log-level", help="debug, info, warning or error")]
+AdminPort = Annotated[int | None, typer.Option("--admin-port", help="Instead of the configured one; 0: a free one.")]
+
+DEFAULT_CONFIG = Path("shadow.yaml")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (proxy, worker, comparator, gate):
+        app.command()(command)
+
+
+def proxy(
+    config: Config = DEFAULT_CONFIG,
+    admin_port: AdminPort = None,
+    log_format: LogFormat = "text",
+    log_level: LogLevel = "info",
+) -> int:
+    """Forward live requests to production and copy them to the log."""
+    settings = _begin(config, log_format, log_level)
+    log_ = wiring.open_log(settings)
+    writer = log_.writer(queue_bytes_max=settings.proxy.mirror.queue)
+    partitions = parts.Partitions(log_, settings.topics.requests)
+    metrics = Metrics("proxy")
+    proxy_ = Proxy(
+        parts.proxy_settings(settings),
+        writer=writer,
+        encode=encode,
+        partitions=partitions,
+        counters=parts.counters_into(metrics),
+    )
+    # Fails open: ready as soon as it listens, whatever Kafka does.
+    readiness = Readiness("not listening yet")
+    port = settings.admin.proxy if admin_port is None else admin_port
+    admin = AdminServer(settings.admin.host, port, metrics, readiness)
+
+    def on_ready(listening: int) -> None:
+        metrics.on_scrape(lambda: parts.export_proxy(metrics, proxy_))
+        readiness.ready()
+        logging.getLogger("shadow.proxy").info(
+            "listening on port %d, in front of %s; metrics on port %d", listening, settings.proxy.upstream, admin.port
+        )
+
+    try:
+        is_drained = run_proxy(proxy_, drain_s=8.0, on_ready=on_ready)
+    finally:
+        admin.stop()
+        partitions.stop()
+        writer.close()
+    if not is_drained:
+        logging.getLogger("shadow.proxy").warning("some live requests or copies were cut off by the drain's end")
+    return 0
+
+
+def worker(
+    role: Annotated[str, typer.Option(help="candidate, baseline or production")] = "candidate",
+    config: Config = DEFAULT_CONFIG,
+    admin_port: AdminPort = None,
+    log_format: LogFormat = "text",
+    log_level: LogLevel = "info",
+) -> int:
+    """Ask one role's model what it would have answered."""
+    settings = _begin(config, log_format, log_level)
+    model = parts.model_of(settings, role)
+    metrics = Metrics("worker", {"role": [role], "topic": wiring.topic_names(settings).values()})
+
+    def body(attached: Attached, stop: threading.Event) -> None:
+        run = attached.started
+        worker_ = Worker(
+            attached.log,
+            model,
+            run=run.run,
+            role=role,
+            version=run.candidate if role == "candidate" else run.production,
+            group=worker_group(run.run, role),
+            member=wiring.member_name(role),
+            topics=wiring.topic_names(settings),
+            metrics=metrics,
+            clock=wiring.WallClock(),
+            rate=settings.worker_rate(role),
+            concurrency=settings.concurrency(role),
+            budget=parts.budget_of(settings, role),
+        )
+        attached.readiness = worker_.readiness
+        worker_.run(stop)
+
+    port = settings.admin.worker if admin_port is None else admin_port
+    return serve_attached("worker", settings, metrics, port, body)
+
+
+def comparator(
+    config: Config = DEFAULT_CONFIG,
+    admin_port: AdminPort = None,
+    log_format: LogFormat = "text",
+    log_level: LogLevel = "info",
+) -> int:
+    """Pair, grade and count the answers, and checkpoint the counts."""
+    settings = _begin(config, log_format, log_level)
+    slices = [spec.name for spec in settings.slice_specs()]
+    metrics = Metrics("comparator", {"topic": wiring.topic_names(settings).values(), "slice": ["all", *slices]})
+
+    def body(attached: Attached, stop: threading.Event) -> None:
+        asks = AskPool()
+        comparator_ = Comparator(
+            plan=ComparatorPlan(
+                started=attached.started,
+                spec=wiring.fold_spec(settings, attached.started),
+                topics=wiring.topic_names(settings),
+                group=f"shadow.{attached.started.run}.comparator",
+                member=wiring.member_name("comparator"),
+            ),
+            log_=attached.log,
+            store=wiring.open_store(settings),
+            slicer=Slicer(settings.slice_specs()),
+            graders=wiring.graders_of(settings),
+            tallier=wiring.tallier_of(settings),
+            asks=asks,
+            metrics=metrics,
+            clock=wiring.WallClock(),
+        )
+        attached.readiness = comparator_.readiness
+        try:
+            comparator_.run(stop)
+        finally:
+            asks.close()
+
+    port = settings.admin.comparator if admin_port is None else admin_port
+    return serve_attached("comparator", settings, metrics, port, body)
+
+
+def gate(
+    config: Config = DEFAULT_CONFIG,
+    admin_port: AdminPort = None,
+    log_format: LogFormat = "text",
+    log_level: LogLevel = "info",
+) -> int:
+    """Judge closed tiles in order and decide once."""
+    settings = _begin(config, log_format, log_level)
+    metrics = Metrics("gate")
+
+    def body(attached: Attached, stop: threading.Event) -> None:
+        store = wiring.open_store(settings)
+        writer = attached.log.decisions(settings.topics.decisions, transactional_id(settings))
+        gate_ = Gate(attached.started, settings.policy(), store, writer, metrics, wiring.WallClock())
+        attached.readiness = gate_.readiness
+        try:
+            gate_.run(stop)
+        finally:
+            writer.close()
+            store.close()
+
+    port = settings.admin.gate if admin_port is None else admin_port
+    return serve_attached("gate", settings, metrics, port, body)
+
+
+def _begin(config: Path, log_format: str, log_level: str) -> Settings:
+    """What every process does first."""
+    configure(log_format, log_level)
+    end_with_parent()
+    return wiring.settings_from(config)
