@@ -30,7 +30,7 @@ from shadow.errors import Unavailable, Usage
 LOOPBACK = "127.0.0.1"
 
 _PORTS = range(15_000, 32_000)
-_START_ATTEMPTS = 5
+_START_ATTEMPTS = 3
 
 # Runs between fork and exec, in an interpreter of its own: `preexec_fn` may deadlock where the parent has threads.
 # The kernel forgets the signal if the parent died before prctl was called, hence the look at the parent's id.
@@ -63,11 +63,8 @@ def free_port() -> int:
         Unavailable: If 200 ports in a row are taken.
     """
     for port in random.sample(_PORTS, 200):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with suppress(OSError):
-                probe.bind((LOOPBACK, port))
-                return port
+        if _is_free(port):
+            return port
     raise Unavailable(f"no free port found on {LOOPBACK} in 200 tries between {_PORTS.start} and {_PORTS.stop - 1}")
 
 
@@ -116,7 +113,7 @@ class ServerProcess:
             Unavailable: If it ended, or was not ready in time; it is dead then. The text holds the log's last lines.
         """
         deadline = time.monotonic() + timeout_s
-        while not is_ready():
+        while not (self.is_running and is_ready() and self.is_running):
             if not self.is_running:
                 raise Unavailable(f"{self.name} ended with code {self._process.returncode} at its start: {self.tail()}")
             if time.monotonic() > deadline:
@@ -193,6 +190,9 @@ class _EmbeddedServer(ABC):
         """Start on the wanted port, else on a free one; another process may take a free one first."""
         for attempt in range(1, _START_ATTEMPTS + 1):
             self.port = self._wanted_port or free_port()
+            # Whoever holds the port might answer in the place of the server that fails to get it.
+            if not _is_free(self.port):
+                raise Unavailable(f"port {self.port} on {LOOPBACK} is taken: name another one, or none for a free one")
             self._process = ServerProcess(
                 [str(program), *self._arguments(self.port, directory)],
                 log_path=directory / f"{program.name}.log",
@@ -315,6 +315,16 @@ class EmbeddedStore(_EmbeddedServer):
 
     def _is_ready(self) -> bool:
         return _ask(self.port, b"*1\r\n$4\r\nPING\r\n").startswith(b"+PONG")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
 
 
 def _launcher() -> list[str]:

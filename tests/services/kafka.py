@@ -1,0 +1,222 @@
+"""Run one real Apache Kafka node (KRaft, broker and controller in one process)."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from shadow.adapters.embedded import LOOPBACK, ServerProcess, free_port
+from tests.services import ServiceMissing
+from tests.services.jars import RECIPE, VERSION, kafka_jars
+
+_JAVA_MIN = 17
+
+# The two broker.* times: a broker that was killed serves again after about 5 s; with the defaults only after 12 s,
+# because the controller waits for the dead registration's session to end.
+_SETTINGS = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+    "auto.create.topics.enable": "false",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
+    "broker.session.timeout.ms": "2000",
+    "broker.heartbeat.interval.ms": "500",
+    "message.max.bytes": "8388608",
+    "replica.fetch.max.bytes": "8388608",
+}
+
+# The client reports every refused connection while the node starts; waiting for it is what we do.
+_silent = logging.getLogger("tests.services.kafka.client")
+_silent.addHandler(logging.NullHandler())
+_silent.propagate = False
+
+
+class ApacheKafka:
+    """One node in a directory of its own, on free loopback ports; a context manager.
+
+    Records survive `kill` and `restart`; `stop` removes them.
+
+    Args:
+        settings: Broker settings by name, added to ours or in their place.
+
+    Raises:
+        ServiceMissing: If Java or the jars cannot be had (at start).
+        Unavailable: If the node does not serve (at start).
+    """
+
+    version = VERSION
+
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        self._settings = dict(settings or {})
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._process: ServerProcess | None = None
+        self._port = 0
+
+    @property
+    def bootstrap(self) -> str:
+        return f"{LOOPBACK}:{self._port}"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return self._process.pid if self._process is not None and self._process.is_running else None
+
+    @property
+    def directory(self) -> Path:
+        """Holds server.properties, server.log and the data.
+
+        Raises:
+            RuntimeError: If it was not started, or was stopped.
+        """
+        if self._temporary is None:
+            raise RuntimeError("Kafka has no directory before its start and after its stop")
+        return Path(self._temporary.name)
+
+    def start(self) -> Self:
+        """Format a new directory and start."""
+        java, libs = java_program(), kafka_jars()
+        self._temporary = tempfile.TemporaryDirectory(prefix="shadow-kafka-")
+        try:
+            self._port = free_port()
+            self._write_settings(_other_free_port(self._port))
+            self._format(java, libs)
+            self._launch(java, libs)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL); `restart` finds the data as they were."""
+        if self._process is not None:
+            self._process.kill()
+
+    def restart(self) -> None:
+        """Start again on the same directory and port; stops it first where it runs."""
+        if self._process is not None:
+            self._process.stop(timeout_s=15.0)
+        self._launch(java_program(), kafka_jars())
+
+    def stop(self) -> None:
+        """End it and remove its data."""
+        if self._process is not None:
+            self._process.stop(timeout_s=15.0)
+            self._process = None
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _write_settings(self, controller_port: int) -> None:
+        broker, controller = self.bootstrap, f"{LOOPBACK}:{controller_port}"
+        settings = {
+            **_SETTINGS,
+            "controller.quorum.bootstrap.servers": controller,
+            "listeners": f"PLAINTEXT://{broker},CONTROLLER://{controller}",
+            "advertised.listeners": f"PLAINTEXT://{broker}",
+            "log.dirs": str(self.directory / "data"),
+            **self._settings,
+        }
+        lines = [f"{name}={value}\n" for name, value in settings.items()]
+        (self.directory / "server.properties").write_text("".join(lines))
+
+    def _format(self, java: str, libs: Path) -> None:
+        """Give the data directory its cluster id."""
+        command = [java, "-XX:TieredStopAtLevel=1", "-cp", f"{libs}/*", "kafka.tools.StorageTool", "format"]
+        done = subprocess.run(
+            [*command, "--standalone", "-t", _cluster_id(), "-c", str(self.directory / "server.properties")],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=60,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"Kafka's format ended with code {done.returncode}: {done.stdout.decode()[-500:]}")
+
+    def _launch(self, java: str, libs: Path) -> None:
+        memory = ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC"]
+        logs = f"-Dlog4j2.configurationFile={RECIPE / 'log4j2.yaml'}"
+        self._process = ServerProcess(
+            [java, *memory, logs, "-cp", f"{libs}/*", "kafka.Kafka", str(self.directory / "server.properties")],
+            log_path=self.directory / "server.log",
+            cwd=self.directory,
+        )
+        self._process.wait_until(self._serves, timeout_s=60.0)
+
+    def _serves(self) -> bool:
+        """Whether the port answers, and every partition has the node as its leader.
+
+        A node that was killed answers before the controller has let it in again; it leads nothing until then.
+        """
+        try:
+            socket.create_connection((LOOPBACK, self._port), timeout=1.0).close()
+            metadata = AdminClient({"bootstrap.servers": self.bootstrap}, logger=_silent).list_topics(timeout=2.0)
+        except (OSError, KafkaException):
+            return False
+        leaders = {part.leader for topic in metadata.topics.values() for part in topic.partitions.values()}
+        return len(metadata.brokers) == 1 and leaders <= set(metadata.brokers)
+
+
+def java_program() -> str:
+    """Path of a Java that can run it.
+
+    Raises:
+        ServiceMissing: If there is none, or it is older than 17.
+    """
+    java = shutil.which("java")
+    if java is None:
+        raise ServiceMissing(f"Java is not installed; Kafka {VERSION} needs {_JAVA_MIN} or newer")
+    version = java_version(java)
+    if int(version.partition(".")[0]) < _JAVA_MIN:
+        raise ServiceMissing(f"Java is {version}; Kafka {VERSION} needs {_JAVA_MIN} or newer")
+    return java
+
+
+@cache
+def java_version(java: str) -> str:
+    """Version of a Java program, as in `17.0.15`; `0` where it does not tell."""
+    done = subprocess.run([java, "-version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    found = re.search(rb'version "([0-9.]+)', done.stderr)
+    return found.group(1).decode() if found else "0"
+
+
+def _cluster_id() -> str:
+    """16 random bytes as Kafka writes them; a leading dash would be read as an option."""
+    text = "-"
+    while text.startswith("-"):
+        text = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
+    return text
+
+
+def _other_free_port(taken: int) -> int:
+    port = free_port()
+    while port == taken:
+        port = free_port()
+    return port
