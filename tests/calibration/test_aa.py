@@ -91,15 +91,20 @@ def test_better_candidates_are_promoted_at_five_thousand_pairs() -> None:
 
 
 @pytest.mark.calibration
-@pytest.mark.parametrize(("drop", "median_max"), [(0.10, 2200), (0.05, 6500)])
-def test_a_drop_in_a_tenth_of_the_traffic_is_found(drop: float, median_max: int) -> None:
-    """A drop in a slice of 10 % is found after a median of about 1,709 pairs (ten points) or 5,014 (five)."""
+@pytest.mark.parametrize(("drop", "median"), [(0.10, 1709), (0.05, 5014)])
+def test_a_drop_in_a_tenth_of_the_traffic_is_found(drop: float, median: int) -> None:
+    """A drop in a slice of 10 % is found after a median of pairs within 30 % of the one in statistics.md, a.5.
+
+    It is somewhat later here, because the policy has a third `no_regression` rule that shares the weight.
+    """
     truth = Truth(shift={"pinned": -drop}, slice_share=0.10)
-    results = [decided(seed, truth) for seed in range(40)]
+    results = [decided(seed, truth) for seed in range(80)]
     found = sorted(pairs for pairs, judgement in results if judgement.decision == ROLLBACK)
-    median = found[len(results) // 2]
-    print(f"\ndrop of {drop:.0%}: found in {len(found)} of {len(results)} runs, median {median:,} pairs")
-    assert median <= median_max
+    measured = found[len(results) // 2]
+    print(
+        f"\ndrop of {drop:.0%}: found in {len(found)} of {len(results)} runs, median {measured:,} pairs, expected {median:,}"
+    )
+    assert 0.7 * median <= measured <= 1.3 * median
     blamed = Counter(judgement.culprits[0] for _, judgement in results if judgement.culprits)
     assert blamed.most_common(1)[0][0] == "no_regression/debug-search-api/pinned"
 
