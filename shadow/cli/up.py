@@ -1,0 +1,64 @@
+"""`shadow up`: all roles on one machine, against the configured or the embedded services."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from shadow.adapters import last_known
+from shadow.adapters.embedded import EmbeddedBroker, EmbeddedStore
+from shadow.adapters.logs import configure
+from shadow.cli import wiring
+from shadow.cli.begin import begin
+from shadow.cli.supervise import Supervisor, shadow_command
+
+Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.", metavar="FILE")]
+
+ROLES = ("proxy", "worker", "comparator", "gate")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(up)
+
+
+def up(
+    config: Config = Path("shadow.yaml"),
+    log_format: Annotated[str, typer.Option("--log-format", help="text or json")] = "text",
+) -> int:
+    """Run proxy, worker, comparator and gate on this machine until Ctrl-C; begins a run where none is going on."""
+    configure(log_format)
+    settings = wiring.settings_from(config)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: _stop(stop, frame))
+    with ExitStack() as stack:
+        environment: dict[str, str] = {}
+        if settings.kafka == "embedded":
+            environment[wiring.BOOTSTRAP] = stack.enter_context(EmbeddedBroker()).bootstrap
+        if settings.redis == "embedded":
+            environment[wiring.REDIS_URL] = stack.enter_context(EmbeddedStore()).url
+        if environment:
+            last_known.save(wiring.LOCAL, dict(environment))
+            stack.callback(last_known.forget, wiring.LOCAL)
+        log = wiring.open_log(settings)
+        wiring.create_topics(settings, log)
+        started = begin(settings, log, wiring.WallClock()).started
+        typer.echo(f"run {started.run}; `shadow status -c {config} --watch` shows its progress; Ctrl-C stops", err=True)
+        supervisor = stack.enter_context(Supervisor())
+        for role in ROLES:
+            command = shadow_command(role, "--config", str(config), "--log-format", log_format)
+            supervisor.start(role, command, {**environment, "SHADOW_MEMBER": f"up-{role}"})
+        while not stop.wait(1.0):
+            supervisor.check()
+    return 0
+
+
+def _stop(stop: threading.Event, frame: FrameType | None) -> None:
+    stop.set()
