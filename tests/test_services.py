@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from shadow.adapters.embedded import EmbeddedBroker, EmbeddedStore, ServerProcess
 from shadow.errors import Unavailable

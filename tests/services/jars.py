@@ -73,6 +73,9 @@ def _download(home: Path, libs: Path) -> None:
     maven = shutil.which("mvn")
     if maven is None:
         raise ServiceMissing(f"its jars are not in {libs}, and Maven (mvn) is not installed to fetch them")
+    # Under the lock nobody else downloads, so what is there was left by a process that was killed.
+    for stale in home.glob("download-*"):
+        shutil.rmtree(stale)
     with tempfile.TemporaryDirectory(prefix="download-", dir=home) as temporary:
         fresh = Path(temporary) / "libs"
         _run_maven(maven, fresh)
