@@ -240,22 +240,16 @@ class Worker:
         key = f"{record.topic}/{record.partition}/{record.offset}".encode()
         item.forget_value()
         self._put(item, self._topics["dead_letters"], 0, key, encode(letter))
-        answer = unreadable_answer(
-            record, error, run=self._run_id, role=self._role, version=self._version, now_us=now_us
-        )
-        self._answer(item, answer)
+        whose = {"run": self._run_id, "role": self._role, "version": self._version}
+        self._answer(item, unreadable_answer(record, error, now_us=now_us, **whose))
 
     def _write_replies(self) -> None:
         for item, reply in self._calls.finished():
             # 4. Its next owner asks again.
             if self._is_ours(item):
                 self._count_reply(reply)
-                self._answer(
-                    item,
-                    answer_from_reply(
-                        reply, item.request, item.record, run=self._run_id, role=self._role, version=self._version
-                    ),
-                )
+                whose = {"run": self._run_id, "role": self._role, "version": self._version}
+                self._answer(item, answer_from_reply(reply, item.request, item.record, **whose))
 
     def _answer(self, item: Taken, answer: Answer) -> None:
         try:
@@ -353,7 +347,7 @@ class Worker:
         while self._calls.inflight and time.monotonic() < until_s:
             self._write_replies()
             self._outbox.send()
-            time.sleep(0.005)
+            time.sleep(FULL_S)
         # 5. The rest is cut off.
         self._calls.close()
         self._write_replies()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -28,12 +28,12 @@ RUN = "candidate-00000000-1"
 GROUP = f"shadow.{RUN}.candidate"
 
 
-def wait_until(condition: Callable[[], object], what: str, within_s: float = 10.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, within_s: float = 10.0, every_s: float = 0.002) -> None:
     """Wait for a condition; fail with its name where it does not come true."""
     until_s = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < until_s, f"not within {within_s} s: {what}"
-        time.sleep(0.002)
+        time.sleep(every_s)
 
 
 def request(number: int = 1, **changes: Any) -> MirroredRequest:
@@ -191,11 +191,11 @@ def memory_log(partitions: int = 1, **options: Any) -> MemoryLog:
     return log
 
 
-def prepare(log: Log, partitions: int) -> None:
+def prepare(log: Log, partitions: int, topics: Mapping[str, str] = TOPICS, group: str = GROUP) -> None:
     """Create the topics and commit the group's offsets, as the start of a run does."""
     admin = log.admin()
-    admin.create_topics({TOPICS["requests"]: partitions, TOPICS["answers"]: partitions, TOPICS["dead_letters"]: 1}, {})
-    admin.commit_group(GROUP, TOPICS["requests"], [0] * partitions)
+    admin.create_topics({topics["requests"]: partitions, topics["answers"]: partitions, topics["dead_letters"]: 1}, {})
+    admin.commit_group(group, topics["requests"], [0] * partitions)
     admin.close()
 
 
@@ -214,19 +214,19 @@ def send_raw(log: Log, *values: bytes, partition: int = 0) -> None:
     writer.close()
 
 
-def records_of(log: Log, topic: str) -> list[LogRecord]:
+def records_of(log: Log, topic: str, topics: Mapping[str, str] = TOPICS) -> list[LogRecord]:
     """Everything that stands in a topic."""
     admin = log.admin()
     found = []
-    for partition, (first, end) in enumerate(admin.ends(TOPICS[topic])):
-        found += admin.read_at(TOPICS[topic], partition, list(range(first, end)))
+    for partition, (first, end) in enumerate(admin.ends(topics[topic])):
+        found += admin.read_at(topics[topic], partition, list(range(first, end)))
     admin.close()
     return found
 
 
-def answers_of(log: Log) -> list[Answer]:
+def answers_of(log: Log, topics: Mapping[str, str] = TOPICS) -> list[Answer]:
     """Every Answer in the answers topic."""
-    return [decode(record.value) for record in records_of(log, "answers")]
+    return [decode(record.value) for record in records_of(log, "answers", topics)]
 
 
 def worker_of(log: Log, model: Any, **changes: Any) -> Worker:
