@@ -49,7 +49,7 @@ class _Partition:
 class Accounts:
     """The counters of one process and epoch. Every method may be called from any thread.
 
-    Only the thread that writes copies calls `next`, `handed` and `refused`, so a sequence number that was
+    Only the thread that writes copies calls `next`, `handed` and `lost`, so a sequence number that was
     read by `next` is still free when the copy is handed over.
     """
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 SlicesOf = Callable[[str, str, Mapping[str, str], bytes], frozenset[str]]
-"""Names of the slices that a request (method, path, recorded headers, body) belongs to."""
+"""Names of the slices that a request (method, path, headers, body, all as they will be recorded) belongs to."""
 
 NEVER_RECORDED: Final = frozenset({"authorization", "cookie", "set-cookie", "proxy-authorization", "x-api-key"})
 """Header names that no setting can bring into a record."""

@@ -17,7 +17,7 @@ def _ignore(seconds: float, status: int) -> None:
 
 @dataclass(slots=True)
 class ProxyCounters:
-    """Cumulative numbers; changed on the event loop, except the last five, which the mirror's thread changes.
+    """Cumulative numbers. The mirror's thread changes `copies` to `reports_refused`, the event loop the others.
 
     Args:
         malformed: Requests refused before they became live requests, by status.
@@ -29,6 +29,7 @@ class ProxyCounters:
         unredactable: Copies dropped because masking or encoding failed.
         slice_failures: Requests whose slices could not be told; they count under the base rate.
         reports_refused: Reports that the producer did not take.
+        observe_failures: Calls of `observe` that raised.
         observe: Called once per live request, on the event loop.
     """
 
@@ -44,6 +45,7 @@ class ProxyCounters:
     unredactable: int = 0
     slice_failures: int = 0
     reports_refused: int = 0
+    observe_failures: int = 0
     observe: Observe = _ignore
 
     def count_malformed(self, status: int) -> None:
@@ -53,7 +55,10 @@ class ProxyCounters:
     def count_request(self, status: int, seconds: float) -> None:
         """Count a live request."""
         self.requests[status] = self.requests.get(status, 0) + 1
-        self.observe(seconds, status)
+        try:
+            self.observe(seconds, status)
+        except Exception:  # noqa: BLE001 - whoever counts must not fail a live request; counted
+            self.observe_failures += 1
 
     def count_failure(self, kind: str) -> None:
         """Count a failure of the upstream."""

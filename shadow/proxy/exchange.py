@@ -67,7 +67,10 @@ class Context:
 
 
 class Exchange:
-    """See the module. Times are of the monotonic clock, in seconds."""
+    """See the module. Times are of the monotonic clock, in seconds.
+
+    `awaits_continue` is True while the client waits to be told that it may send its body.
+    """
 
     __slots__ = (
         "_asker",
@@ -91,6 +94,7 @@ class Exchange:
         "_to_client",
         "_touched_at",
         "_upstream_blocked",
+        "awaits_continue",
         "is_sent",
     )
 
@@ -120,6 +124,7 @@ class Exchange:
         self._began_at = self._touched_at = time.monotonic()
         self._request_ended_at = self._first_byte_at = self._client_blocked_at = 0.0
         self.is_sent = False
+        self.awaits_continue = head.expects_continue
         context.active.add(self)
 
     @property
@@ -136,6 +141,7 @@ class Exchange:
 
     def request_pieces(self, pieces: list[bytes]) -> None:
         """Take pieces of the request's body."""
+        self.awaits_continue = False
         self._context.mirror.hold(self._copy.request, pieces)
         if self._head.is_chunked:
             pieces = [chunk(pieces)]
@@ -201,7 +207,7 @@ class Exchange:
         elif self._begun:
             if quiet_s > times.gap_s:
                 self.failed(504, "time_out", f"The upstream's answer stood still for {times.gap_s:g} s.")
-        elif self._dial is None and self._request_ended_at and quiet_s > times.answer_s:
+        elif self._dial is None and (self._request_ended_at or self.awaits_continue) and quiet_s > times.answer_s:
             self.failed(504, "time_out", f"The upstream did not answer within {times.answer_s:g} s.")
         elif self._upstream_blocked and quiet_s > times.gap_s:
             self.failed(504, "time_out", f"The upstream did not read the request for {times.gap_s:g} s.")
@@ -247,6 +253,7 @@ class Exchange:
     def interim(self, head: AnswerHead) -> None:
         """Pass on an interim answer (100, 103)."""
         self._touched_at = time.monotonic()
+        self.awaits_continue = False
         if self._head.minor == 1:
             lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
             lines += [b"%b: %b\r\n" % (name, value) for name, _, value in head.fields]

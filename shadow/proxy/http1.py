@@ -315,7 +315,9 @@ class ClientConnection(asyncio.Protocol):
             elif now_s - self._touched_s > times.idle_s:
                 self._linger()
         elif exchange is not None:
-            if self._state == _BODY and not self._paused and now_s - self._touched_s > times.body_s:
+            # A client that waits for 100 Continue, or that we do not read from, is not slow.
+            is_due = self._state == _BODY and not self._paused and not exchange.awaits_continue
+            if is_due and now_s - self._touched_s > times.body_s:
                 self._time_out(exchange, Rejected(408, f"The body stood still for {times.body_s:g} s."))
             else:
                 exchange.check(now_s)

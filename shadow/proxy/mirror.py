@@ -35,7 +35,7 @@ _log = logging.getLogger("shadow.proxy")
 
 _POLL_S: Final = 0.05
 _GATHER_S: Final = 0.005
-_BURST_S: Final = 0.0003
+_BURST_S: Final = 0.0005
 _COMPLAINT_S: Final = 5.0
 _DOTS: Final = re.compile(r"(?i)/(?:\.|%2e){1,2}(?:/|%2f|\\|%5c|\Z)")
 
@@ -314,7 +314,7 @@ class Mirror:
     def _known_partitions(self) -> int | None:
         if self._partitions is None:
             try:
-                self._partitions = self._count_partitions()
+                self._partitions = self._count_partitions() or None
             except Exception as error:  # noqa: BLE001 - the live path asks too; unknown is a safe answer, and logged
                 self._complain(f"The number of partitions cannot be told: {error}")
         return self._partitions
