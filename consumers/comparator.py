@@ -22,25 +22,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from shadow.graders.grader import Grader
-from shadow.stream.slice import Slicer
-
 from shadow.adapters.ask_http import AskPool
 from shadow.adapters.avro import decode, encode
 from shadow.adapters.content import content_of
 from shadow.adapters.logs import Repeated
 from shadow.errors import BrokenEvidence, InvalidRecord, Refused, Unavailable
+from shadow.graders.grader import Grader
+from shadow.graders.guard import read_safely
 from shadow.metrics import Metrics
 from shadow.ports import Change, Clock, Log, LogGroup, Store
 from shadow.records.answers import ASKED, Answer, AnswersRecord, RecordedGrade, Tick
 from shadow.records.dead_letters import DeadLetter
 from shadow.records.decisions import Started
-from shadow.records.grades import BROKEN, Grade
+from shadow.records.grades import Grade
 from shadow.records.log import LogRecord
 from shadow.records.pairs import GradedPair
 from shadow.records.requests import MirroredRequest
 from shadow.records.tallies import CLASSES, ClosedTile
 from shadow.stream.fold import COMPARISON, Fold
+from shadow.stream.slice import Slicer
 from shadow.stream.state import AskNow, Effects, FoldSpec, fields_from_state, slot_of, state_from_fields
 from shadow.stream.tally import Tallier
 
@@ -271,7 +271,7 @@ class Comparator:
                 self._trouble.warning("grader %s: %s; asking again", ask.grader, error)
                 self._again.append((now_s + 2.0, partition, ask))
                 continue
-            self._write_grade(partition, ask, _read_grade(self._graders[ask.grader], reply))
+            self._write_grade(partition, ask, read_safely(self._graders[ask.grader], reply))
         while self._again and self._again[0][0] <= now_s:
             _, partition, ask = self._again.popleft()
             owned = self._owned.get(partition)
@@ -473,15 +473,6 @@ def _request_in(record: LogRecord) -> MirroredRequest | None:
     except InvalidRecord:
         return None  # counted as `unreadable`; the worker has put it into the dead letters
     return content if isinstance(content, MirroredRequest) else None
-
-
-def _read_grade(grader: Grader, reply: bytes) -> Grade:
-    read = getattr(grader, "read", None)
-    if read is None:
-        return Grade(BROKEN, None, f"grader {grader.name} asked a service but cannot read its reply")
-    grade = read(reply)
-    assert isinstance(grade, Grade)
-    return grade
 
 
 def _with_patience(call: Callable[[], T], trouble: Repeated) -> T:

@@ -29,6 +29,7 @@ from shadow.adapters.logs import configure
 from shadow.cli import wiring
 from shadow.cli.begin import begin, runs_of, transactional_id
 from shadow.cli.display import run_panel
+from shadow.cli.exits import exiting
 from shadow.cli.supervise import Supervisor, shadow_command
 from shadow.cli.traffic import Traffic, requests_module
 from shadow.cli.view import live_view
@@ -98,7 +99,7 @@ EXAMPLES = {
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(demo)
+    app.command()(exiting(demo))
 
 
 def demo(

@@ -17,7 +17,7 @@ from rich.text import Text
 from shadow.adapters.kafka import KafkaLog
 from shadow.adapters.logs import configure
 from shadow.cli import wiring
-from shadow.cli.exits import BROKEN, DONE
+from shadow.cli.exits import BROKEN, DONE, exiting
 from shadow.errors import Unavailable, Usage
 from shadow.ports import TopicState
 from shadow.settings.settings import Settings
@@ -41,7 +41,7 @@ class Finding:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(doctor)
+    app.command()(exiting(doctor))
 
 
 def doctor(

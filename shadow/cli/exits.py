@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+import functools
+from collections.abc import Callable
+from typing import Final, ParamSpec
+
+import typer
 
 DONE: Final = 0
 USAGE: Final = 2
@@ -11,3 +15,15 @@ ROLLBACK: Final = 4
 BROKEN: Final = 5
 
 BY_DECISION: Final = {"promote": DONE, "hold": UNDECIDED, "expire": UNDECIDED, "rollback": ROLLBACK}
+
+P = ParamSpec("P")
+
+
+def exiting(command: Callable[P, int]) -> Callable[P, None]:
+    """A command whose return value becomes the exit code."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        raise typer.Exit(command(*args, **kwargs))
+
+    return wrapped

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from shadow.cli import wiring
 from shadow.cli.display import DECISIONS, rules_table
-from shadow.cli.exits import BROKEN, BY_DECISION, DONE
+from shadow.cli.exits import BROKEN, BY_DECISION, DONE, exiting
 from shadow.errors import Usage
 from shadow.gate.evidence import evidence_from_json
 from shadow.gate.judgement import Judgement, judgement_to_json
@@ -31,7 +31,7 @@ EXPECTATION = ".expect.json"
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (evaluate, check, init):
-        app.command()(command)
+        app.command()(exiting(command))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +133,8 @@ def check(config: Config = Path("shadow.yaml")) -> int:
     settings = wiring.settings_from(config)
     rules = sum(len(stage.rules) for stage in settings.policy().stages)
     typer.echo(
-        f"{config}: right; {len(settings.slice_specs())} slices, {len(settings.grader_specs())} graders, {rules} rules, "
-        f"digest {settings.digest()[:12]}"
+        f"{config}: right; {len(settings.slice_specs())} slices, {len(settings.grader_specs())} graders, "
+        f"{rules} rules, digest {settings.digest()[:12]}"
     )
     return DONE
 

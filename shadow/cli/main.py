@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 
-import click
 import typer
 
 from shadow.cli import demo, doctor, judge, roles, runs, up
 from shadow.cli.exits import BROKEN, USAGE
-from shadow.errors import BrokenEvidence, Refused, ShadowError, Unavailable, Usage
+from shadow.errors import BrokenEvidence, Refused, ShadowError, Unavailable
 
 app = typer.Typer(
     name="shadow",
@@ -26,21 +24,11 @@ for commands in (demo, up, runs, judge, roles, doctor):
 def main() -> None:
     """Run the command line; turns Shadow's own errors into a sentence and an exit code."""
     try:
-        code = app(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        code = 128 + signal.SIGINT
-    except Usage as error:
-        code = _say(error, USAGE)
+        app()
     except (Unavailable, BrokenEvidence, Refused) as error:
-        code = _say(error, BROKEN)
+        sys.exit(_say(error, BROKEN))
     except ShadowError as error:
-        code = _say(error, USAGE)
-    except BrokenPipeError:
-        code = 0
-    sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(_say(error, USAGE))
 
 
 def _say(error: ShadowError, code: int) -> int:

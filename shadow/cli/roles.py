@@ -21,6 +21,7 @@ from shadow.adapters.orphan import end_with_parent
 from shadow.cli import parts, wiring
 from shadow.cli.attach import Attached, serve_attached
 from shadow.cli.begin import transactional_id, worker_group
+from shadow.cli.exits import exiting
 from shadow.metrics import Metrics
 from shadow.proxy.server import Proxy
 from shadow.proxy.server import run as run_proxy
@@ -38,7 +39,7 @@ DEFAULT_CONFIG = Path("shadow.yaml")
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (proxy, worker, comparator, gate):
-        app.command()(command)
+        app.command()(exiting(command))
 
 
 def proxy(

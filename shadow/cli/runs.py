@@ -19,7 +19,7 @@ from shadow.adapters.logs import configure
 from shadow.cli import wiring
 from shadow.cli.begin import begin, runs_of, transactional_id
 from shadow.cli.display import explanation, run_panel
-from shadow.cli.exits import BROKEN, BY_DECISION, UNDECIDED
+from shadow.cli.exits import BROKEN, BY_DECISION, UNDECIDED, exiting
 from shadow.cli.view import View, last_known_view, view_or_last_known
 from shadow.errors import Unavailable, Usage
 from shadow.gate.history import Run
@@ -33,7 +33,7 @@ RunName = Annotated[str | None, typer.Argument(help="Name of the run; the newest
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (start, runs, status, explain):
-        app.command()(command)
+        app.command()(exiting(command))
 
 
 def start(

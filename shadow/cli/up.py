@@ -16,6 +16,7 @@ from shadow.adapters.embedded import EmbeddedBroker, EmbeddedStore
 from shadow.adapters.logs import configure
 from shadow.cli import wiring
 from shadow.cli.begin import begin
+from shadow.cli.exits import exiting
 from shadow.cli.supervise import Supervisor, shadow_command
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.", metavar="FILE")]
@@ -25,7 +26,7 @@ ROLES = ("proxy", "worker", "comparator", "gate")
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(up)
+    app.command()(exiting(up))
 
 
 def up(
