@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
-from shadow.errors import ShadowError, Unavailable, Usage
+from shadow.errors import Unavailable, Usage
 from shadow.records.log import LogRecord
 
 log = logging.getLogger("shadow.kafka")
@@ -178,8 +178,3 @@ def asking(what: str, question: Callable[[], T]) -> T:
         return question()
     except KafkaException as raised:
         raise unavailable(what, raised) from raised
-
-
-def is_ours(error: BaseException) -> bool:
-    """Whether an error already is one of ours."""
-    return isinstance(error, ShadowError)

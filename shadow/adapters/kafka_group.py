@@ -51,7 +51,10 @@ class KafkaGroup:
         *,
         is_embedded: bool,
     ) -> None:
-        merged = consumer_properties(properties, group) | {"group.instance.id": member}
+        merged = consumer_properties(properties, group)
+        if not is_embedded:
+            # The embedded broker does not hand over the partitions of members that are static.
+            merged["group.instance.id"] = member
         if merged.get("group.protocol") != "consumer":
             merged["partition.assignment.strategy"] = "cooperative-sticky"
             merged.setdefault("heartbeat.interval.ms", str(max(100, int(merged["session.timeout.ms"]) // 3)))
@@ -68,6 +71,7 @@ class KafkaGroup:
         self._paused: set[int] = set()
         self._waiting: list[int] = []
         self._trouble: BaseException | None = None
+        self._is_fenced = False
         self._is_closed = False
         self._consumer = client(Consumer, merged, self._health)
         asking(
@@ -107,8 +111,10 @@ class KafkaGroup:
 
     def _note(self, message: Any) -> None:
         error = message.error()
-        if error.code() in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):
-            self._trouble = Unavailable(f"another process joined the group {self._group} as member {self._member}")
+        # Of a fatal error the client gives the text only.
+        is_fatal = error.code() == KafkaError._FATAL
+        if error.code() == KafkaError.FENCED_INSTANCE_ID or (is_fatal and "fenced" in error.str()):
+            self._is_fenced = True
             return
         if error.code() == KafkaError._MAX_POLL_EXCEEDED:
             log.warning("group %s: nothing was read for too long; joining again", self._group)
@@ -116,6 +122,8 @@ class KafkaGroup:
         self._trouble = self._trouble or trouble
 
     def _raise_trouble(self) -> None:
+        if self._is_fenced:
+            raise Unavailable(f"another process joined the group {self._group} as member {self._member}")
         trouble, self._trouble = self._trouble, None
         if trouble is not None:
             raise trouble

@@ -48,7 +48,7 @@ class MemoryStore:
             if version == change.version:
                 return  # our own write of before, as after a lost answer
             if version != expected:
-                raise Refused(f"the slot {slot} has version {version}, not {expected}")
+                raise Refused(f"the slot {slot} has version {version or 'none'}, not {expected or 'none'}")
             state = {} if found is None else dict(found.state)
             tiles = {} if found is None else dict(found.tiles)
             for name in change.dropped:

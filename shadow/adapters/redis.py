@@ -29,7 +29,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as TimedOut
 from redis.retry import Retry
 
@@ -42,6 +42,7 @@ VERSION_FIELD: Final = "@version"
 SENDINGS_MAX: Final = 3
 _SLOT: Final = re.compile(r"[a-zA-Z0-9._-]{1,128}(/[0-9]{1,6})?")
 _NO_ANSWER: Final = (Disconnected, TimedOut)
+_FOREIGN: Final = (RedisError, RedisClusterException)
 
 T = TypeVar("T")
 
@@ -110,7 +111,7 @@ class RedisStore:
                         f"redis at {self._place} did not answer {sending} writes: {_sentence(lost)}"
                     ) from lost
                 outcome = "refused"
-            except RedisError as error:
+            except _FOREIGN as error:
                 raise Unavailable(f"redis at {self._place} refused a write: {_sentence(error)}") from error
             if outcome == "refused":
                 raise Refused(f"the slot {slot} has version {stored or 'none'}, not {expected or 'none'}")
@@ -171,7 +172,7 @@ class RedisStore:
     def _ask(self, what: str, question: Callable[[Any], T]) -> T:
         try:
             return question(self._connected())
-        except RedisError as error:
+        except _FOREIGN as error:
             raise Unavailable(f"redis at {self._place} could not {what}: {_sentence(error)}") from error
 
 
