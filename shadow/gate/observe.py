@@ -151,7 +151,7 @@ def _latency(rule: Latency, part: SliceEvidence) -> _Counts:
     ties = slow.n - slow.candidate_only_slow - slow.production_only_slow
     letters = (slow.production_only_slow, ties, slow.candidate_only_slow)
     trouble = ""
-    tail = 1.0 - rule.quantile
+    tail = round(1.0 - rule.quantile, 12)
     if slow.production_slow is not None and slow.n * tail >= SLOW_EXPECTED_MIN:
         share = slow.production_slow / slow.n
         if not 0.5 * tail <= share <= 2.0 * tail:

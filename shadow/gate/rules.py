@@ -31,7 +31,9 @@ from shadow.records.policy import Cap, Improve, Rule, StagePolicy
 __all__ = ["Judgement", "Verdict", "compile_tests", "judge", "judgement_to_json", "worst"]
 
 AVERAGE_SHARE = 0.8
-"""Part of a stage's alpha that the average may spend; the change detector has the rest."""
+"""Part of a stage's alpha that the weighted average may spend."""
+DETECTOR_SHARE = 0.2
+"""Part of it that the change detector may spend."""
 IMPROVE_PAIRS_MIN = 500
 JOINT_EVIDENCE = "joint evidence"
 
@@ -80,7 +82,7 @@ def judge(
         log_e=log_average(*_rollback_tests(compiled, log_es)),
         need=need,
         log_sr=evidence.log_sr,
-        need_sr=need_sr(tiles_longest_age, (1 - AVERAGE_SHARE) * compiled.stage.alpha),
+        need_sr=need_sr(tiles_longest_age, DETECTOR_SHARE * compiled.stage.alpha),
     )
     conditions = conditions_of(compiled.stage, evidence, freshness_s_max)
     decision = _decision(lines, conditions, rollback, evidence.age_s, expires_s)

@@ -298,25 +298,21 @@ def decision_id(run: str, step: int) -> str:
 
 
 def state_to_bytes(state: RunState) -> bytes:
-    """Write a state exactly, floating-point numbers in hexadecimal."""
-    tests = state.compiled.detecting
-    return json.dumps(
-        {
-            "format": FORMAT,
-            "run": state.run,
-            "stage": state.stage,
-            "first_tile": state.first_tile,
-            "folded": state.folded,
-            "tiles_digest": state.tiles_digest.hex(),
-            "totals": json.loads(state.totals.to_tally().to_bytes()),
-            "log_r": [[value.hex() for value in state.log_r[row].tolist()] for row in range(len(tests))],
-            "window": list(state.window),
-            "step": state.step,
-            "latched": state.latched,
-        },
-        sort_keys=True,
-        separators=(",", ":"),
-    ).encode()
+    """Write a state exactly: one line of JSON with floating-point numbers in hexadecimal, one line of totals."""
+    head = {
+        "format": FORMAT,
+        "run": state.run,
+        "stage": state.stage,
+        "first_tile": state.first_tile,
+        "folded": state.folded,
+        "tiles_digest": state.tiles_digest.hex(),
+        "log_r": [[value.hex() for value in row] for row in state.log_r.tolist()],
+        "window": list(state.window),
+        "step": state.step,
+        "latched": state.latched,
+    }
+    line = json.dumps(head, sort_keys=True, separators=(",", ":")).encode()
+    return line + b"\n" + state.totals.to_tally().to_bytes()
 
 
 def state_from_bytes(value: bytes, policy: Policy) -> RunState:
@@ -326,21 +322,22 @@ def state_from_bytes(value: bytes, policy: Policy) -> RunState:
         ValueError: If the bytes are damaged, have another format number, or belong to another policy; the
             state must then be folded again from the log.
     """
+    line, _, totals = value.partition(b"\n")
     try:
-        tree = json.loads(value)
-        if not isinstance(tree, dict) or tree.get("format") != FORMAT:
-            found = tree.get("format") if isinstance(tree, dict) else type(tree).__name__
+        head = json.loads(line)
+        if not isinstance(head, dict) or head.get("format") != FORMAT:
+            found = head.get("format") if isinstance(head, dict) else type(head).__name__
             raise ValueError(f"the state has format {found!r}; this version reads {FORMAT}")
-        state = RunState.begin(str(tree["run"]), policy, int(tree["first_tile"]), str(tree["stage"]))
-        rows = [[float.fromhex(number) for number in row] for row in tree["log_r"]]
+        state = RunState.begin(str(head["run"]), policy, int(head["first_tile"]), str(head["stage"]))
+        rows = [[float.fromhex(number) for number in row] for row in head["log_r"]]
         if len(rows) != len(state.log_r) or any(len(row) != BETS for row in rows):
             raise ValueError(f"the state follows {len(rows)} tests; the policy has {len(state.log_r)}")
         state.log_r = np.array(rows, dtype=np.float64).reshape(len(rows), BETS)
-        state.totals = Totals.from_tally(Tally.from_bytes(json.dumps(tree["totals"]).encode()))
-        state.folded = int(tree["folded"])
-        state.tiles_digest = bytes.fromhex(tree["tiles_digest"])
-        state.window = deque((int(tile), int(pairs)) for tile, pairs in tree["window"])
-        state.step, state.latched = int(tree["step"]), str(tree["latched"])
-    except (KeyError, TypeError) as error:
+        state.totals = Totals.from_tally(Tally.from_bytes(totals))
+        state.folded = int(head["folded"])
+        state.tiles_digest = bytes.fromhex(head["tiles_digest"])
+        state.window = deque((int(tile), int(pairs)) for tile, pairs in head["window"])
+        state.step, state.latched = int(head["step"]), str(head["latched"])
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the state cannot be read: {error!r}") from error
     return state

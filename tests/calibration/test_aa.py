@@ -102,7 +102,8 @@ def test_a_drop_in_a_tenth_of_the_traffic_is_found(drop: float, median: int) -> 
     found = sorted(pairs for pairs, judgement in results if judgement.decision == ROLLBACK)
     measured = found[len(results) // 2]
     print(
-        f"\ndrop of {drop:.0%}: found in {len(found)} of {len(results)} runs, median {measured:,} pairs, expected {median:,}"
+        f"\ndrop of {drop:.0%}: found in {len(found)} of {len(results)} runs, "
+        f"median {measured:,} pairs, expected {median:,}"
     )
     assert 0.7 * median <= measured <= 1.3 * median
     blamed = Counter(judgement.culprits[0] for _, judgement in results if judgement.culprits)

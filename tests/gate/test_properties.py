@@ -1,0 +1,188 @@
+"""What holds for any counts: merging, order, symmetry, and evidence against never helping."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shadow.gate.evidence import evidence_from_tally
+from shadow.gate.measures import Evidence, PairCounts, SliceEvidence
+from shadow.gate.rules import Verdict, judge
+from shadow.gate.run import RunState, fold_tile, judge_tile, state_to_bytes
+from shadow.gate.stats.bounds import pair_interval, rate_upper
+from shadow.gate.stats.engine import Side, log_e_histogram, log_e_pair, log_e_rate
+from shadow.records.policy import Equivalent, Improve, Needs, NoRegression, Policy, StagePolicy
+from shadow.records.tallies import Key, Tally
+
+counts = st.integers(0, 3000)
+margins = st.sampled_from([-0.3, -0.05, -0.01, 0.0, 0.02, 0.3])
+sides: st.SearchStrategy[Side] = st.sampled_from(["le", "ge"])
+
+REWARD = Key("all", "graders", "reward")
+POLICY = Policy((StagePolicy("shadow", Needs(pairs=10, slice_pairs=10), (NoRegression("reward", strict=True),)),))
+
+
+@given(margins.filter(lambda m: m > 0), sides)
+def test_nothing_counted_is_no_evidence(margin: float, side: Side) -> None:
+    """log e of no counts is exactly 0."""
+    assert log_e_pair(0, 0, 0, margin, side) == 0.0
+    assert log_e_rate(0, 0, margin, side, 0.7) == 0.0
+    assert log_e_histogram([0] * 41, margin, side) == 0.0
+
+
+@given(counts, counts, counts, margins, sides)
+def test_swapping_sides_gives_the_same_value(losses: int, wins: int, ties: int, margin: float, side: Side) -> None:
+    """Losses for wins, `le` for `ge` and m for -m is the same bet."""
+    other: Side = "ge" if side == "le" else "le"
+    here, there = log_e_pair(losses, wins, ties, margin, side), log_e_pair(wins, losses, ties, -margin, other)
+    assert here == pytest.approx(there, abs=1e-9)
+
+
+@given(counts, counts, counts)
+def test_bounds_agree_with_decisions(losses: int, wins: int, ties: int) -> None:
+    """A margin is rejected exactly when it lies outside the bound."""
+    lower, upper = pair_interval(losses, wins, ties, alpha=0.05)
+    need = math.log(20)
+    if lower - 1e-6 > -1:
+        assert log_e_pair(losses, wins, ties, lower - 1e-6, "le") >= need
+    if lower > -0.999999:
+        assert log_e_pair(losses, wins, ties, min(lower + 1e-6, 0.9999999), "le") < need + 1e-6
+    if upper + 1e-6 < 1:
+        assert log_e_pair(losses, wins, ties, upper + 1e-6, "ge") >= need
+    assert lower <= upper
+    if losses + wins + ties == 0:
+        assert (lower, upper) == (-1.0, 1.0)
+
+
+@given(counts, counts)
+def test_upper_bound_of_a_rate_is_above_the_rate(violations: int, good: int) -> None:
+    """The bound is never below what was seen."""
+    n = violations + good
+    assert rate_upper(violations, n, alpha=0.05) >= (violations / n if n else 1.0) - 1e-9
+
+
+outcomes = st.lists(
+    st.tuples(st.integers(0, 127), st.sampled_from(["both", "production", "candidate", "neither"])), max_size=300
+)
+
+
+def tally_of(pairs: list[tuple[int, str]]) -> Tally:
+    """A tally of pairs of one grader, each in a hash cell."""
+    tally = Tally()
+    for cell, outcome in pairs:
+        tally.vector(Key("all", "classes", ""))[0] += 1
+        tally.vector(REWARD)[["both", "production", "candidate", "neither"].index(outcome)] += 1
+        values = tally.cell(REWARD, cell)
+        values[0] += 1
+        values[1] += (outcome == "candidate") - (outcome == "production")
+    return tally
+
+
+def evidence_of(tally: Tally) -> Evidence:
+    return evidence_from_tally(tally, 0, stage=POLICY.stages[0], attempt=1, age_s=60, freshness_s=0, log_sr=None)
+
+
+@given(outcomes, st.integers(0, 300))
+def test_any_split_merges_to_the_same_evidence(pairs: list[tuple[int, str]], cut: int) -> None:
+    """Two parts added up give the evidence of the whole, to the last bit."""
+    merged = tally_of(pairs[:cut])
+    merged.add(tally_of(pairs[cut:]))
+    assert evidence_of(tally_of(pairs)) == evidence_of(merged)
+
+
+@given(st.lists(outcomes, min_size=2, max_size=5), st.randoms(use_true_random=False))
+@settings(max_examples=40)
+def test_order_of_tiles_moves_the_detector_alone(tiles: list[list[tuple[int, str]]], random: object) -> None:
+    """Permuted tiles give the same totals, verdicts and bounds; only the change detector may differ."""
+    shuffled = list(tiles)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    judgements = []
+    for order in (tiles, shuffled):
+        state = RunState.begin("r", POLICY, 0)
+        for number, pairs in enumerate(order):
+            fold_tile(state, number, tally_of(pairs))
+        judgements.append(judge_tile(state, with_bounds=True))
+    first, second = judgements
+    assert first.rules == second.rules
+    assert first.rollback.log_e == second.rollback.log_e
+    assert first.evidence.design_effect == second.evidence.design_effect
+
+
+def test_order_of_tiles_does_move_the_detector() -> None:
+    """The same tiles in another order give another value of the change detector."""
+    wide = [(cell, "both") for cell in range(128)] + [(1, "production"), (2, "candidate")]
+    bad, good = [(c, "production") for c in range(30)] + wide, [(c, "candidate") for c in range(30)] + wide
+    values = []
+    for order in ([wide, bad, good], [wide, good, bad]):
+        state = RunState.begin("r", POLICY, 0)
+        for number, pairs in enumerate(order):
+            fold_tile(state, number, tally_of(pairs))
+        values.append(judge_tile(state).rollback.log_sr)
+    assert values[0] is not None and values[1] is not None
+    assert abs(values[0] - values[1]) > 0.1
+
+
+@given(outcomes, st.integers(0, 300))
+@settings(max_examples=30)
+def test_going_on_from_a_snapshot_changes_nothing(pairs: list[tuple[int, str]], cut: int) -> None:
+    """A state written and read between two tiles ends in the same bytes."""
+    from shadow.gate.run import state_from_bytes
+
+    through, interrupted = RunState.begin("r", POLICY, 7), RunState.begin("r", POLICY, 7)
+    for state in (through, interrupted):
+        fold_tile(state, 7, tally_of(pairs[:cut]))
+    interrupted = state_from_bytes(state_to_bytes(interrupted), POLICY)
+    for state in (through, interrupted):
+        fold_tile(state, 8, tally_of(pairs[cut:]))
+    assert state_to_bytes(through) == state_to_bytes(interrupted)
+    assert judge_tile(through) == judge_tile(interrupted)
+
+
+RULES = (
+    NoRegression("g", margin=0.05),
+    NoRegression("g", margin=0.05, strict=True),
+    Improve("g", by=0.02),
+    Improve("g", by=0.02, fails=True),
+)
+
+
+@given(st.sampled_from(RULES), counts, counts, counts, st.integers(1, 500), st.sampled_from([1.0, 3.0]))
+def test_more_losses_never_help(
+    rule: NoRegression | Improve, losses: int, wins: int, ties: int, more: int, effect: float
+) -> None:
+    """At a fixed design effect, added losses never move a verdict towards PASS."""
+
+    def verdict(lost: int) -> Verdict:
+        part = SliceEvidence(pairs=10**6, graders={"g": PairCounts(ties, lost, wins, 0)})
+        evidence = Evidence(slices={"all": part}, design_effect={"all": {"g": effect}})
+        stage = StagePolicy("shadow", Needs(), (rule,))
+        judged = judge(stage, evidence, expires_s=1e6, tiles_longest_age=100, with_bounds=False)
+        return judged.rules[0].verdict
+
+    before, after = verdict(losses), verdict(losses + more)
+    # An improvement needs 500 pairs, which losses also make up.
+    if not (isinstance(rule, Improve) and losses + wins + ties < 500):
+        assert after >= before
+
+
+def test_equivalence_fails_on_either_side() -> None:
+    """Too many losses and too many wins both fail the range."""
+    stage = StagePolicy("shadow", Needs(), (Equivalent("g", margin=0.05),))
+    for four in (PairCounts(900, 400, 20, 0), PairCounts(900, 20, 400, 0)):
+        evidence = Evidence(slices={"all": SliceEvidence(pairs=2000, graders={"g": four})})
+        judged = judge(stage, evidence, expires_s=1e6, tiles_longest_age=100)
+        assert judged.rules[0].verdict == Verdict.FAIL
+        assert judged.decision == "rollback"
+
+
+@given(outcomes)
+@settings(max_examples=30)
+def test_evidence_is_finite(pairs: list[tuple[int, str]]) -> None:
+    """Design effects are finite and at least 1 for any cells."""
+    for effects in evidence_of(tally_of(pairs)).design_effect.values():
+        assert all(math.isfinite(effect) and effect >= 1 for effect in effects.values())
+        assert np.isfinite(list(effects.values())).all()
