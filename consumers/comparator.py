@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from shadow.adapters.ask_http import AskPool
 from shadow.adapters.avro import decode, encode
-from shadow.adapters.content import content_of
+from shadow.adapters.content import content_of, request_in
 from shadow.adapters.logs import Repeated
 from shadow.errors import BrokenEvidence, InvalidRecord, Refused, Unavailable
 from shadow.graders.grader import Grader
@@ -443,7 +443,7 @@ class Comparator:
             records = _with_patience(
                 lambda: self._admin.read_at(self._plan.topics["requests"], partition, sorted(offsets)), self._trouble
             )
-            return {record.offset: _request_in(record) for record in records}
+            return {record.offset: request_in(record) for record in records}
 
         return requests
 
@@ -465,14 +465,6 @@ class Comparator:
             if partition not in self._broken:
                 self._broken[partition] = reason
                 log.error("%s", reason)
-
-
-def _request_in(record: LogRecord) -> MirroredRequest | None:
-    try:
-        content = decode(record.value)
-    except InvalidRecord:
-        return None  # counted as `unreadable`; the worker has put it into the dead letters
-    return content if isinstance(content, MirroredRequest) else None
 
 
 def _with_patience(call: Callable[[], T], trouble: Repeated) -> T:

@@ -89,6 +89,8 @@ class Gate:
         self._decision: Decision | None = None
         self._is_judged = False
         self._published_us = 0
+        self._hole = ""
+        self._hole_looked_us = 0
         self._trouble = Repeated(log, every_s=5.0)
         self._reason = "loading"
 
@@ -120,12 +122,13 @@ class Gate:
         if self._loaded is None:
             self._load()
         assert self._loaded is not None
-        broken = self._broken()
-        tile = None if broken else self._next_tile(self._loaded)
+        tile = self._next_tile(self._loaded)
         if tile is not None and not self._fold(self._loaded, tile):
             return False
-        self._reason = broken or "ok"
-        self._look(self._loaded, broken)
+        if tile is None:
+            self._look_for_holes()
+        self._reason = self._hole or "ok"
+        self._look(self._loaded, self._hole)
         return tile is not None
 
     def _load(self) -> None:
@@ -150,13 +153,18 @@ class Gate:
     def _run_in(self, records: Sequence[LogRecord]) -> Run | None:
         return next((run for run in runs_in(decisions_in(records)) if run.name == self._started.run), None)
 
-    def _broken(self) -> str:
-        """Why the evidence of a partition cannot be completed; empty if it can."""
+    def _look_for_holes(self) -> None:
+        """See, each second while no tile comes, whether the evidence of a partition cannot be completed any more."""
+        now_us = self._clock.now_us()
+        if now_us - self._hole_looked_us < PUBLISH_US:
+            return
+        self._hole_looked_us = now_us
         for partition in range(len(self._started.answers_from)):
             stored = self._store.load(slot_of(self._started.run, partition))
             if stored is not None and "broken" in stored[1]:
-                return stored[1]["broken"].decode()
-        return ""
+                self._hole = stored[1]["broken"].decode()
+                return
+        self._hole = ""
 
     def _next_tile(self, loaded: _Loaded) -> list[ClosedTile] | None:
         """1. The shares of the next tile, once every partition has closed it."""

@@ -6,6 +6,7 @@ from shadow.adapters.avro import decode
 from shadow.errors import InvalidRecord
 from shadow.records.answers import EVERY_RUN, Answer, AnswersRecord, RecordedGrade, Report, Tick
 from shadow.records.log import LogRecord
+from shadow.records.requests import MirroredRequest
 
 
 def content_of(record: LogRecord, run: str) -> AnswersRecord | None:
@@ -25,3 +26,15 @@ def content_of(record: LogRecord, run: str) -> AnswersRecord | None:
             f"an answer to partition {content.request_partition} stands in partition {record.partition}"
         )
     return content
+
+
+def request_in(record: LogRecord) -> MirroredRequest | None:
+    """The mirrored request in a record of the requests topic; None where it cannot be decoded.
+
+    Such a request counts as `unreadable`; the worker has put its record into the dead letters.
+    """
+    try:
+        content = decode(record.value)
+    except InvalidRecord:
+        return None
+    return content if isinstance(content, MirroredRequest) else None

@@ -58,6 +58,11 @@ class Supervisor:
     ) -> None:
         self.stop()
 
+    @property
+    def children(self) -> tuple[Child, ...]:
+        """The processes that were started and not stopped, in the order of their start."""
+        return tuple(self._children)
+
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Child:
         """Start a process; it is told our process id, so that it ends when we die (see `orphan`)."""
         log_path = self._log_dir / f"{name}.log" if self._log_dir is not None else None

@@ -5,24 +5,26 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
 from shadow.adapters import last_known
+from shadow.adapters.content import request_in
 from shadow.adapters.data import data_dir
 from shadow.adapters.kafka import KafkaLog
 from shadow.adapters.redis import RedisStore
 from shadow.errors import Usage
-from shadow.graders import build
-from shadow.graders.grader import Grader
+from shadow.graders.grader import Grader, build
 from shadow.records.decisions import Started
+from shadow.records.log import LogRecord
+from shadow.records.requests import MirroredRequest
 from shadow.settings.loader import load
 from shadow.settings.settings import Settings
 from shadow.stream.fold import Fold
 from shadow.stream.slice import Slicer
-from shadow.stream.state import FoldSpec
+from shadow.stream.state import FoldSpec, RequestsAt
 from shadow.stream.tally import Tallier
 from shadow.usage import Price
 
@@ -136,17 +138,24 @@ def prices_of(settings: Settings) -> dict[str, Price]:
     return {role: settings.price(role) for role in ("production", "candidate")}
 
 
-def new_fold(
-    settings: Settings, started: Started, partition: int, requests: Callable[..., Mapping[int, object]]
-) -> Fold:
+def new_fold(settings: Settings, started: Started, partition: int, requests: RequestsAt) -> Fold:
     """A fold at the beginning of a run, for replays and tests."""
     return Fold(
         fold_spec(settings, started, partition),
         Slicer(settings.slice_specs()),
         graders_of(settings),
         tallier_of(settings),
-        requests,  # type: ignore[arg-type]
+        requests,
     )
+
+
+def decoded_requests(records: Mapping[int, LogRecord]) -> RequestsAt:
+    """Requests by offset out of records that were read before."""
+
+    def requests(offsets: Sequence[int]) -> dict[int, MirroredRequest | None]:
+        return {offset: request_in(records[offset]) for offset in offsets}
+
+    return requests
 
 
 def member_name(role: str) -> str:

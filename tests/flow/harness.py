@@ -66,7 +66,7 @@ class Trial:
         Cap("tagged", max=0.05),
         Floor("tagged", min=0.9),
     )
-    needs: Needs = Needs(pairs=300, slice_pairs=100)
+    needs: Needs = field(default_factory=lambda: Needs(pairs=300, slice_pairs=100))
     topics: dict[str, str] = field(
         default_factory=lambda: {
             "requests": "requests",
@@ -152,7 +152,7 @@ class Loop:
     def _guarded(self) -> None:
         try:
             self._run(self._stop)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 -- raised again by the test that stops the link
             self._error = error
 
 

@@ -1,0 +1,208 @@
+"""The whole stream as processes, started through the command line against real services, as a user would."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import yaml
+
+from shadow.adapters.embedded import free_port
+from shadow.adapters.kafka import KafkaLog
+from shadow.adapters.redis import RedisStore
+from shadow.cli import wiring
+from shadow.cli.begin import runs_of, transactional_id
+from shadow.cli.refold import refold
+from shadow.cli.supervise import Supervisor, shadow_command
+from shadow.cli.view import running_counts
+from shadow.records.decisions import Started
+from shadow.stream.state import FoldState, slot_of, state_from_fields
+from tests.flow.harness import records_of, wait_until
+
+PARTITIONS = 2
+
+
+class Machine:
+    """Processes of one run on shared services; topics and run are its own.
+
+    Args:
+        folder: For configuration and logs.
+        bootstrap: Kafka.
+        redis_url: The store.
+    """
+
+    def __init__(self, folder: Path, bootstrap: str, redis_url: str) -> None:
+        self.folder = folder
+        self.ports = {name: free_port() for name in ("proxy", "production", "candidate")}
+        self.config = folder / "shadow.yaml"
+        token = uuid.uuid4().hex[:8]
+        self.config.write_text(yaml.safe_dump(self._tree(token, bootstrap, redis_url), sort_keys=False))
+        self.settings = wiring.settings_from(self.config)
+        self.log = KafkaLog({"bootstrap.servers": bootstrap})
+        self.store = RedisStore(redis_url)
+        self.supervisor = Supervisor(folder)
+        self.environment = {"XDG_STATE_HOME": str(folder / "state")}
+        self.started: Started | None = None
+
+    def _tree(self, token: str, bootstrap: str, redis_url: str) -> dict[str, object]:
+        return {
+            "run": {"candidate": f"candidate-{token}", "production": "production-1"},
+            "kafka": {"bootstrap.servers": bootstrap},
+            "redis": {"url": redis_url},
+            "topics": {
+                **{name: f"{name.replace('_', '-')}-{token}" for name in ("requests", "answers", "pairs")},
+                "decisions": f"decisions-{token}",
+                "dead_letters": f"dead-letters-{token}",
+                "partitions": PARTITIONS,
+            },
+            "tile": "1s",
+            "evidence_deadline": "30s",
+            "proxy": {
+                "listen": f"127.0.0.1:{self.ports['proxy']}",
+                "upstream": f"http://127.0.0.1:{self.ports['production']}",
+                "mirror": {"sample": 1.0, "methods": ["POST"], "paths": ["/v1/*"], "report_interval": "500ms"},
+            },
+            "workers": {"candidate": {"url": f"http://127.0.0.1:{self.ports['candidate']}", "deadline": "10s"}},
+            "slices": {"even": {"json": {"$.even": True}}},
+            "graders": {
+                "correct": {"kind": "numeric", "tag": "answer", "expected": "json:$.metadata.answer"},
+                "tagged": {"kind": "answer_tag", "tag": "answer"},
+            },
+            "expires": "1d",
+            "stages": {
+                "shadow": {
+                    "needs": {"pairs": 5000, "within": "24h", "slice_pairs": 1250, "coverage": 0.98},
+                    "rules": [
+                        {"quality": {"graders": {"correct": 1.0}, "margin": 0.03}},
+                        {"no_regression": {"slice": "even", "grader": "correct", "margin": 0.05, "strict": True}},
+                        {"floor": {"grader": "tagged", "min": 0.95}},
+                    ],
+                }
+            },
+        }
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.supervisor.stop()
+        self.store.close()
+
+    def start(self) -> None:
+        """Start the models, begin the run, and start every role."""
+        for name, wrong_every in (("production", "0"), ("candidate", "50")):
+            command = [sys.executable, "-m", "tests.flow.doubling", "--port", str(self.ports[name])]
+            self.supervisor.start(name, [*command, "--wrong-every", wrong_every])
+        reply = self.run("start", "-o", "json")
+        assert 0 == reply.returncode, reply.stderr
+        wiring_run = json.loads(reply.stdout)["run"]
+        for role in ("proxy", "worker", "comparator", "gate"):
+            self.start_role(role)
+        writer = self.log.decisions(self.settings.topics.decisions, transactional_id(self.settings))
+        self.started = next(run.started for run in runs_of(writer) if run.name == wiring_run)
+        writer.close()
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            shadow_command(*arguments, "-c", str(self.config)),
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def start_role(self, role: str) -> None:
+        command = shadow_command(role, "-c", str(self.config), "--admin-port", "0")
+        self.supervisor.start(role, command, {**self.environment, "SHADOW_MEMBER": role})
+
+    def pid(self, role: str) -> int:
+        return next(child.process.pid for child in self.supervisor.children if child.name == role)
+
+    def kill(self, role: str) -> None:
+        """kill -9, and a new process in its place."""
+        os.kill(self.pid(role), signal.SIGKILL)
+        self.supervisor.stop([role])
+        self.start_role(role)
+
+    def killing(self, role: str, times: int, over_s: float, seed: int) -> threading.Thread:
+        """Kill a role at random moments, in a thread."""
+        moments = sorted(random.Random(seed).uniform(0.5, over_s) for _ in range(times))
+
+        def run() -> None:
+            began_s = time.monotonic()
+            for moment_s in moments:
+                time.sleep(max(0.0, began_s + moment_s - time.monotonic()))
+                self.kill(role)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        return thread
+
+    def head(self, partition: int) -> dict[str, object]:
+        """Head of a partition's stored snapshot; empty before the first."""
+        assert self.started is not None
+        stored = self.store.load(slot_of(self.started.run, partition))
+        return json.loads(stored[1]["head"]) if stored is not None else {}
+
+    def settle(self) -> None:
+        """Wait until every request stands decided and its tile is closed."""
+        ends = self.log.admin().ends(self.settings.topics.requests)
+
+        def is_settled() -> bool:
+            heads = [self.head(partition) for partition in range(PARTITIONS)]
+            return all(head and head["base"] >= end for head, (_, end) in zip(heads, ends, strict=True))
+
+        wait_until(is_settled, "every request is decided", timeout_s=240)
+
+    def classes(self) -> dict[str, int]:
+        """Requests of slice `all` by class, closed and open tiles together."""
+        assert self.started is not None
+        counts: dict[str, int] = running_counts(self.store, self.started.run, PARTITIONS)["classes"]
+        return counts
+
+    def stored(self, partition: int) -> tuple[object, ...]:
+        """What the comparators counted, as comparable values."""
+        assert self.started is not None
+        stored = self.store.load(slot_of(self.started.run, partition))
+        assert stored is not None
+        spec = wiring.fold_spec(self.settings, self.started, partition)
+        state = state_from_fields(stored[1], spec)
+        slot = slot_of(self.started.run, partition)
+        numbers = self.store.tile_numbers(slot)
+        return _comparable(state, dict(zip(numbers, self.store.tiles(slot, numbers), strict=True)))
+
+    def offline(self, partition: int) -> tuple[object, ...]:
+        """The same from a fold of the log, up to where the stored snapshot stands."""
+        assert self.started is not None
+        records = records_of(self.log, self.settings.topics.answers)
+        requests = {
+            record.offset: record
+            for record in records_of(self.log, self.settings.topics.requests)
+            if record.partition == partition
+        }
+        fold = wiring.new_fold(self.settings, self.started, partition, wiring.decoded_requests(requests))
+        until = int(str(self.head(partition)["next"]))
+        closed = refold(fold, (r for r in records if r.partition == partition and r.offset < until))
+        return _comparable(fold.state, {tile.number: tile.to_bytes() for tile in closed})
+
+
+def _comparable(state: FoldState, tiles: dict[int, bytes | None]) -> tuple[object, ...]:
+    return (
+        state.next,
+        state.counters,
+        state.accounts.account(),
+        (state.decided.base, sorted(state.decided.above)),
+        sorted(state.waiting),
+        {tile: tally.to_bytes() for tile, tally in state.tallies.items()},
+        tiles,
+    )
