@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from shadow.adapters.calls import Budget, Model
@@ -13,9 +14,9 @@ from shadow.adapters.rewrite import rewrite_from_settings
 from shadow.errors import Unavailable, Usage
 from shadow.metrics import Metrics
 from shadow.ports import Log
-from shadow.proxy.config import MirrorSettings, ProxySettings, Redaction, Timeouts
-from shadow.proxy.counters import ProxyCounters
+from shadow.proxy.config import MirrorSettings, ProxySettings, Redaction, SlicesOf, Timeouts
 from shadow.proxy.server import Proxy
+from shadow.records.requests import MirroredRequest, Origin
 from shadow.settings.settings import Settings
 from shadow.stream.slice import Slicer
 
@@ -61,7 +62,6 @@ def proxy_settings(settings: Settings) -> ProxySettings:
     proxy, mirror = settings.proxy, settings.proxy.mirror
     host, port = proxy.address()
     upstream = urlsplit(str(proxy.upstream))
-    slicer = Slicer(settings.slice_specs())
     times = proxy.timeouts
     return ProxySettings(
         upstream_host=upstream.hostname or "",
@@ -73,7 +73,7 @@ def proxy_settings(settings: Settings) -> ProxySettings:
             sample=mirror.sample,
             keys=mirror.keys(),
             quotas=dict(mirror.quotas),
-            slices_of=slicer.slices_of_request if mirror.quotas else None,
+            slices_of=_quota_slices(settings, mirror.keys()) if mirror.quotas else None,
             body_bytes_max=mirror.body_max,
             queue_bytes_max=mirror.queue,
             report_interval_s=mirror.report_interval,
@@ -94,6 +94,20 @@ def proxy_settings(settings: Settings) -> ProxySettings:
     )
 
 
+def _quota_slices(settings: Settings, keys: tuple[str, ...]) -> SlicesOf:
+    """Says which slices a live request belongs to, as the fold will say of its copy."""
+    slicer = Slicer(settings.slice_specs())
+    names = [key.removeprefix("header:") for key in keys]
+
+    def slices_of(method: str, path: str, headers: Mapping[str, str], body: bytes) -> frozenset[str]:
+        key = next((headers[name] for name in names if name in headers), "")
+        origin = Origin("", 0, 0, 0, {})
+        shell = MirroredRequest("", key, 0, method, path, headers, body, 0.0, 1.0, {}, origin)
+        return frozenset(slicer.slices_of(shell))
+
+    return slices_of
+
+
 def model_of(settings: Settings, role: str) -> Model:
     """The model that a role's worker asks.
 
@@ -103,21 +117,37 @@ def model_of(settings: Settings, role: str) -> Model:
     worker = settings.workers.get(role)
     if worker is None:
         raise Usage(f"workers.{role} is not configured; workers are {', '.join(settings.workers)}")
-    common = {
-        "deadline_us": worker.deadline_us,
-        "body_bytes_max": settings.proxy.mirror.body_max,
-        "price": settings.price(role),
-        "cost_max_micro": settings.cost_cap_micro(),
-    }
+    body_bytes_max, cap_micro = settings.proxy.mirror.body_max, settings.cost_cap_micro()
     if worker.python is not None:
-        return PythonModel(worker.python, **common)
-    rewrite = rewrite_from_settings(
-        json=worker.rewrite.json_values,
-        headers=worker.rewrite.headers,
-        path_prefix=worker.rewrite.path_prefix,
-        environment=os.environ,
+        return PythonModel(
+            worker.python,
+            deadline_us=worker.deadline_us,
+            threads=worker.concurrency.max,
+            body_bytes_max=body_bytes_max,
+            price=settings.price(role),
+            cost_max_micro=cap_micro,
+        )
+    if worker.url is None:
+        raise Usage(f"workers.{role} names no model; give it url or python")
+    return HttpModel(
+        worker.url,
+        deadline_us=worker.deadline_us,
+        rewrite=rewrite_from_settings(
+            json=worker.rewrite.json_values,
+            headers=worker.rewrite.headers,
+            path_prefix=worker.rewrite.path_prefix,
+            environment=os.environ,
+        ),
+        body_bytes_max=body_bytes_max,
+        price=settings.price(role),
+        cost_max_micro=cap_micro,
     )
-    return HttpModel(str(worker.url), rewrite=rewrite, **common)
+
+
+def concurrency_of(settings: Settings, role: str) -> tuple[int, int]:
+    """Least and most calls that a role's worker has under way."""
+    bounds = settings.workers[role].concurrency
+    return bounds.min, bounds.max
 
 
 def budget_of(settings: Settings, role: str) -> Budget | None:
@@ -127,11 +157,6 @@ def budget_of(settings: Settings, role: str) -> Budget | None:
         return None
     cost_micro = round(budget.cost * 1_000_000) if budget.cost is not None else None
     return Budget(calls=budget.calls, cost_micro=cost_micro)
-
-
-def counters_into(metrics: Metrics) -> ProxyCounters:
-    """Counters of a proxy whose overhead is observed into the metrics."""
-    return ProxyCounters()
 
 
 def export_proxy(metrics: Metrics, proxy: Proxy) -> None:

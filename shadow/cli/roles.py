@@ -59,7 +59,6 @@ def proxy(
         writer=writer,
         encode=encode,
         partitions=partitions,
-        counters=parts.counters_into(metrics),
     )
     # Fails open: ready as soon as it listens, whatever Kafka does.
     readiness = Readiness("not listening yet")
@@ -110,7 +109,7 @@ def worker(
             metrics=metrics,
             clock=wiring.WallClock(),
             rate=settings.worker_rate(role),
-            concurrency=settings.concurrency(role),
+            concurrency=parts.concurrency_of(settings, role),
             budget=parts.budget_of(settings, role),
         )
         attached.readiness = worker_.readiness

@@ -52,9 +52,7 @@ def open_log(settings: Settings) -> KafkaLog:
 
 def open_store(settings: Settings) -> RedisStore:
     """The configured store; the embedded one as in `open_log`."""
-    if settings.redis == "embedded":
-        return RedisStore(_local(REDIS_URL, "redis"))
-    return RedisStore(settings.redis_url())
+    return RedisStore(settings.redis_url() or _local(REDIS_URL, "redis"))
 
 
 def _local(variable: str, service: str) -> str:
