@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from typing import Final
 
 import uvloop
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
 
 HOST: Final = "127.0.0.1"
 PARENT_POLL_S: Final = 1.0
@@ -48,6 +50,7 @@ def run(app: web.Application, *, name: str, port: int) -> int:
         0 after a signal, 2 where the port cannot be taken.
     """
     _end_with_parent()
+    logging.getLogger("aiohttp.server").addFilter(_is_fault_of_ours)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(app, name, port))
 
@@ -76,6 +79,12 @@ async def _serve(app: web.Application, name: str, port: int) -> int:
                 break
     await runner.cleanup()
     return 0
+
+
+def _is_fault_of_ours(record: logging.LogRecord) -> bool:
+    """Whether a log record tells of more than a client that sent garbage (it got 400) or left in the middle."""
+    trouble = record.exc_info[1] if record.exc_info else None
+    return not isinstance(trouble, BadHttpMessage | ConnectionError)
 
 
 def _end_with_parent() -> None:

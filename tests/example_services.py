@@ -52,7 +52,7 @@ def service(script: Path) -> Iterator[Service]:
         finally:
             process.terminate()
             rest = process.stderr.read()
-        assert rest == ""
+        assert rest == "", rest
         assert process.wait(START_S) == 0
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -297,6 +298,27 @@ def test_malformed_chat_is_refused_with_a_sentence(chat_services: dict[str, Serv
     status, reply = asyncio.run(post())
 
     assert (status, reply["error"]["type"]) == (400, "invalid_request_error")
+
+
+def test_bad_clients_leave_no_trace() -> None:
+    """
+    Clients that leave in the middle of a stream, or send garbage, make the service say nothing, and it serves on.
+    """
+    body = json.dumps({"stream": True, "messages": [{"role": "user", "content": "A headache?"}]})
+    call = f"POST {chats.PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+    # The fixture `service` fails on any word that the process says after its first line.
+    with service(ASSISTANT / "production.py") as running:
+        address = ("127.0.0.1", int(running.url.rsplit(":", 1)[1]))
+        for garbage in (b"garbage\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"\x16\x03\x01\x00\xff"):
+            with socket.create_connection(address) as client:
+                client.sendall(garbage)
+                client.recv(100)
+        for _ in range(5):
+            with socket.create_connection(address) as client:
+                client.sendall(call)
+                assert client.recv(100).startswith(b"HTTP/1.1 200")
+
+        assert ask(running.url, [(chats.PATH, {}, json.loads(body) | {"stream": False})])[0]["choices"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
