@@ -4,8 +4,7 @@
     plan -> tee the bodies -> put   [ copy copy copy ]  ->      mask -> encode -> write, in order
 
 Whatever the log does (refuses, raises, hangs, is not there), the event loop sees a full queue at worst,
-and every request is counted (see `shadow.proxy.accounts`). Masking and encoding happen in the thread,
-one copy at a time; between two copies it gives way to the event loop.
+and every request is counted (see `shadow.proxy.accounts`).
 """
 
 from __future__ import annotations
@@ -35,6 +34,7 @@ _log = logging.getLogger("shadow.proxy")
 
 _POLL_S: Final = 0.05
 _GATHER_S: Final = 0.005
+_PAUSE_S: Final = 0.001
 _BURST_S: Final = 0.0005
 _COMPLAINT_S: Final = 5.0
 _DOTS: Final = re.compile(r"(?i)/(?:\.|%2e){1,2}(?:/|%2f|\\|%5c|\Z)")
@@ -172,24 +172,21 @@ class Mirror:
     def _write_waiting(self, report_at: float) -> bool:
         """Write all that waits, or what comes within a moment; True where it was the last.
 
-        Waking this thread for each copy costs more than the copy. So after a burst it lets a few
-        milliseconds' worth gather, and within a burst it gives the interpreter back now and then.
+        Two threads that want the interpreter at once wake each other for nothing, which costs more than
+        the copies. So copies gather for a few milliseconds and are written in bursts that are too short
+        to be interrupted (see `shadow.proxy.server`), and between two bursts this thread sleeps.
         """
         waiting = self._queue
         try:
             copy = waiting.get(timeout=max(0.0, min(_POLL_S, report_at - time.monotonic())))
         except queue.Empty:
             return False
-        give_way_at = time.monotonic() + _BURST_S
+        pause_at = time.monotonic() + _BURST_S
         while copy is not None:
             self._write(copy)
-            now = time.monotonic()
-            if now >= report_at:
+            if time.monotonic() >= pause_at:
+                time.sleep(0.0 if self._deadline is not None else _PAUSE_S)
                 return False
-            if now >= give_way_at:
-                self._poll()
-                time.sleep(0)
-                give_way_at = time.monotonic() + _BURST_S
             try:
                 copy = waiting.get_nowait()
             except queue.Empty:

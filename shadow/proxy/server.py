@@ -213,7 +213,7 @@ def run(proxy: Proxy, *, drain_s: float = 30.0, on_ready: Callable[[int], None] 
     Returns:
         True after a clean drain, False where live requests were cut off or the log was not written out.
     """
-    # Encoding runs in a second thread: let it not hold the interpreter for the default 5 ms.
+    # The mirror's thread may hold the interpreter for one burst, and not for the default 5 ms.
     sys.setswitchinterval(_SWITCH_S)
     return uvloop.run(_serve(proxy, drain_s, on_ready))
 
