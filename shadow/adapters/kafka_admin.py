@@ -22,6 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from shadow.adapters.kafka_client import (
     METADATA_S,
+    RECONNECT,
     ClientLog,
     Health,
     asking,
@@ -239,7 +240,7 @@ class KafkaAdmin:
     def _client(self) -> AdminClient:
         with self._lock:
             if self._admin is None:
-                self._admin = AdminClient(dict(self._properties), logger=ClientLog())
+                self._admin = AdminClient({**RECONNECT, **self._properties}, logger=ClientLog())
             return self._admin
 
 
