@@ -6,7 +6,7 @@ nothing here raises: a body that is not sound JSON has no JSON fields, and its t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from shadow.bodies import NOT_JSON, Unreadable, decoded, inflated, json_of, strings_of
@@ -36,10 +36,17 @@ class Slicer:
 
     def slices_of(self, request: MirroredRequest) -> tuple[str, ...]:
         """Names of the slices that a request is in: `all`, then the configured ones in their order."""
-        if not self._slices:
-            return (ALL,)
-        subject = _Subject(request, self._texts)
-        return (ALL, *(slice.name for slice in self._slices if slice.holds(subject)))
+        return (ALL, *self._named(_Subject(request.path, request.key, request.headers, request.body, self._texts)))
+
+    def slices_of_request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> frozenset[str]:
+        """Names of the configured slices that a request is in before it has a sampling key, for the proxy's quotas.
+
+        A slice with a condition on the key is not among them; the configuration refuses quotas for those.
+        """
+        return frozenset(self._named(_Subject(path, None, headers, body, self._texts)))
+
+    def _named(self, subject: _Subject) -> Iterator[str]:
+        return (slice.name for slice in self._slices if slice.holds(subject))
 
 
 def countable(slices: Iterable[str], u: float, sample: float, quotas: Mapping[str, float]) -> tuple[str, ...]:
@@ -56,19 +63,20 @@ def countable(slices: Iterable[str], u: float, sample: float, quotas: Mapping[st
 class _Subject:
     """A request, each part of it read at most once and only when a slice asks."""
 
-    def __init__(self, request: MirroredRequest, texts: PatternSet) -> None:
-        self.request = request
+    def __init__(self, path: str, key: str | None, headers: Mapping[str, str], body: bytes, texts: PatternSet) -> None:
+        self.path = path
+        self.key = key
+        self.headers = headers
         self._patterns = texts
         self._document: Any = _UNREAD
-        self._body = b""
+        self._body = body
         self._texts: frozenset[int] | None = None
 
     @property
     def document(self) -> Any:
         if self._document is _UNREAD:
-            self._body = self.request.body
             try:
-                self._body = inflated(self._body, self.request.headers)
+                self._body = inflated(self._body, self.headers)
             except Unreadable:
                 self._document = NOT_JSON
             else:
@@ -98,13 +106,12 @@ class _Slice:
         ]
 
     def holds(self, subject: _Subject) -> bool:
-        request = subject.request
-        if self._path is not None and not _matches(self._path, request.path):
+        if self._path is not None and not _matches(self._path, subject.path):
             return False
-        if self._key is not None and not _matches(self._key, request.key):
+        if self._key is not None and (subject.key is None or not _matches(self._key, subject.key)):
             return False
         for name, pattern in self._headers:
-            value = request.headers.get(name)
+            value = subject.headers.get(name)
             if value is None or not _matches(pattern, value):
                 return False
         if self._json and not self._holds_json(subject.document):
