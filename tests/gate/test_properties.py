@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -10,13 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shadow.gate.evidence import evidence_from_tally
-from shadow.gate.measures import Evidence, PairCounts, SliceEvidence
+from shadow.gate.explain import explain
+from shadow.gate.judgement import judgement_to_json
+from shadow.gate.measures import Evidence, HackCounts, LatencyCounts, PairCounts, RateCounts, SliceEvidence
 from shadow.gate.rules import Verdict, judge
-from shadow.gate.run import RunState, fold_tile, judge_tile, state_to_bytes
+from shadow.gate.run import RunState, fold_tile, judge_tile, state_from_bytes, state_to_bytes
+from shadow.gate.stats.asymptotic import RatioSums
 from shadow.gate.stats.bounds import pair_interval, rate_upper
-from shadow.gate.stats.engine import Side, log_e_histogram, log_e_pair, log_e_rate
+from shadow.gate.stats.engine import Side, log_e_histogram, log_e_pair, log_e_rate, log_prior
 from shadow.records.policy import Equivalent, Improve, Needs, NoRegression, Policy, StagePolicy
 from shadow.records.tallies import Key, Tally
+from tests.gate.policies import SHADOW
 
 counts = st.integers(0, 3000)
 margins = st.sampled_from([-0.3, -0.05, -0.01, 0.0, 0.02, 0.3])
@@ -130,8 +135,6 @@ def test_order_of_tiles_does_move_the_detector() -> None:
 @settings(max_examples=30)
 def test_going_on_from_a_snapshot_changes_nothing(pairs: list[tuple[int, str]], cut: int) -> None:
     """A state written and read between two tiles ends in the same bytes."""
-    from shadow.gate.run import state_from_bytes
-
     through, interrupted = RunState.begin("r", POLICY, 7), RunState.begin("r", POLICY, 7)
     for state in (through, interrupted):
         fold_tile(state, 7, tally_of(pairs[:cut]))
@@ -177,6 +180,41 @@ def test_equivalence_fails_on_either_side() -> None:
         judged = judge(stage, evidence, expires_s=1e6, tiles_longest_age=100)
         assert judged.rules[0].verdict == Verdict.FAIL
         assert judged.decision == "rollback"
+
+
+sizes = st.sampled_from([0, 1, 39, 500, 10**6, 2**50])
+
+
+@given(st.lists(sizes, min_size=14, max_size=14), st.sampled_from([1.0, 7.5, 1e9]), st.sampled_from([0, 1, 10**38]))
+def test_any_evidence_gives_finite_numbers(n: list[int], effect: float, money: int) -> None:
+    """Nothing, one pair, or 2^50 of them: every number is finite or null, and nothing warns."""
+    bins = [0] * 41
+    bins[0], bins[17], bins[40] = n[0], n[1], n[2]
+    cost = RatioSums(n[3] + 1, money, 1, money * money, 1, money)
+    slow = LatencyCounts("total", 0.95, 1.25, n[4], n[5], n[4] + n[5] + n[6], None, n[5])
+    four = PairCounts(n[7], n[8], n[9], n[10])
+    part = SliceEvidence(
+        pairs=2**53,
+        graders=dict.fromkeys(("reward", "tagged", "urgent", "pinned", "current", "correct"), four),
+        rates={"safe": RateCounts(n[11], n[11] + n[12])},
+        numeric={"quality": tuple(bins)},
+        cost={"request": cost},
+        latency={slow.statistic: slow},
+        reward_hacking=HackCounts(n[13], n[12], n[13] + n[12]),
+    )
+    names = {rule.slice for rule in SHADOW.rules}
+    effects = {name: {"reward": effect, "pinned": effect, "quality": effect, "rates/safe": effect} for name in names}
+    evidence = Evidence(slices=dict.fromkeys(names, part), design_effect=effects)
+    judged = judge(SHADOW, evidence, expires_s=1e6, tiles_longest_age=100)
+    json.dumps(judgement_to_json(judged), allow_nan=False)
+    assert all(math.isfinite(line.log_e_pass) for line in judged.rules)
+    assert all(row.reason for row in explain(judged))
+
+
+@given(st.floats(1e-300, 1 - 1e-9))
+def test_prior_exists_for_any_bet(kappa0: float) -> None:
+    """The weights of the bets sum to 1 even for a cap that is far outside the grid."""
+    assert float(np.exp(log_prior(kappa0)).sum()) == pytest.approx(1.0)
 
 
 @given(outcomes)

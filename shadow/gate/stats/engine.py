@@ -53,7 +53,9 @@ def log_prior(kappa0: float) -> Floats:
     """
     if not 0.0 < kappa0 < 1.0:
         raise ValueError(f"kappa0 is {kappa0}; a bet lies in (0, 1)")
-    bell = np.exp(-0.5 * ((ETA - logit(kappa0)) / 1.5) ** 2)
+    exponents = -0.5 * ((ETA - logit(kappa0)) / 1.5) ** 2
+    # Relative to the largest, because far outside the grid all of them would underflow to 0.
+    bell = np.exp(exponents - exponents.max())
     weights: Floats = np.log(0.9 * bell / bell.sum() + 0.1 / BETS)
     weights.setflags(write=False)
     return weights
