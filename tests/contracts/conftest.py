@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -37,17 +37,44 @@ def until(condition: Callable[[], Any], timeout_s: float = PATIENCE_S) -> None:
 
 
 @dataclass
-class LogCase:
-    """One log under test; everything opened through it is closed after the test."""
+class SharedLog:
+    """One log with what all its tests may share; a producer's or a client's start costs half a second."""
 
     kind: str
     log: Log
     truncate: Callable[[str, int, int], None] | None
-    handles: ExitStack
-    admin: LogAdmin = field(init=False)
 
     def __post_init__(self) -> None:
-        self.admin = self.opened(self.log.admin())
+        self.admin: LogAdmin = self.log.admin()
+        self.writer: LogWriter = self.log.writer()
+
+    def close(self) -> None:
+        self.writer.close()
+        self.admin.close()
+
+
+@dataclass
+class LogCase:
+    """One log under test; everything opened through it is closed after the test."""
+
+    shared: SharedLog
+    handles: ExitStack
+
+    @property
+    def kind(self) -> str:
+        return self.shared.kind
+
+    @property
+    def log(self) -> Log:
+        return self.shared.log
+
+    @property
+    def admin(self) -> LogAdmin:
+        return self.shared.admin
+
+    @property
+    def truncate(self) -> Callable[[str, int, int], None] | None:
+        return self.shared.truncate
 
     def opened(self, handle: Any) -> Any:
         self.handles.callback(handle.close)
@@ -85,14 +112,13 @@ class LogCase:
 
     def append(self, topic: str, values: Sequence[bytes], partition: int = 0) -> list[int]:
         """Write and wait for the acknowledgements; returns the offsets."""
-        writer = self.log.writer()
+        writer = self.shared.writer
         done: list[tuple[str | None, int]] = []
         for value in values:
             assert writer.write(
                 topic, partition, key=b"k", value=value, on_delivery=lambda error, offset: done.append((error, offset))
             )
         assert writer.flush(PATIENCE_S) == 0
-        writer.close()
         assert [error for error, _ in done if error is not None] == []
         return [offset for _, offset in done]
 
@@ -112,23 +138,28 @@ def _kafka_truncate(bootstrap: str) -> Callable[[str, int, int], None]:
     return truncate
 
 
-@pytest.fixture(params=["memory", "embedded", "kafka"])
-def case(request: pytest.FixtureRequest) -> Iterator[LogCase]:
-    """The log under test."""
-    log: Log
-    truncate: Callable[[str, int, int], None] | None = None
+@pytest.fixture(scope="session", params=["memory", "embedded", "kafka"])
+def shared_log(request: pytest.FixtureRequest) -> Iterator[SharedLog]:
+    """The log under test, once per session."""
     if request.param == "memory":
-        log = MemoryLog(lambda: time.time_ns() // 1000)
-        truncate = log.truncate
+        memory = MemoryLog(lambda: time.time_ns() // 1000)
+        shared = SharedLog("memory", memory, memory.truncate)
     elif request.param == "embedded":
         bootstrap = request.getfixturevalue("embedded_broker").bootstrap
-        log = KafkaLog({"bootstrap.servers": bootstrap, **GROUP}, is_embedded=True)
+        shared = SharedLog("embedded", KafkaLog({"bootstrap.servers": bootstrap, **GROUP}, is_embedded=True), None)
     else:
         bootstrap = request.getfixturevalue("kafka").bootstrap
         log = KafkaLog({"bootstrap.servers": bootstrap, **GROUP})
-        truncate = _kafka_truncate(bootstrap)
+        shared = SharedLog("kafka", log, _kafka_truncate(bootstrap))
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+def case(shared_log: SharedLog) -> Iterator[LogCase]:
+    """One test's view of it."""
     with ExitStack() as handles:
-        yield LogCase(request.param, log, truncate, handles)
+        yield LogCase(shared_log, handles)
 
 
 @pytest.fixture(params=["memory", "embedded", "redis", "cluster"])
