@@ -265,7 +265,7 @@ class Exchange:
         self._first_byte_at = self._touched_at = time.monotonic()
         self._begun = True
         copy, request = self._copy, self._head
-        copy.status, copy.answer_fields = head.status, head.fields
+        copy.status, copy.answer_fields, copy.answer_head_bytes = head.status, head.fields, head.size
         self._closes = not request.keeps_alive or not self._request_ended_at or self._context.is_draining
         length = None if head.status == 204 else head.content_length
         if not has_body:

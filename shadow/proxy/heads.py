@@ -75,6 +75,7 @@ class RequestHead:
         values: First values by lower-case name, repeated ones joined by a comma.
         content_length: None where the request states none.
         minor: 0 or 1, of HTTP/1.x.
+        size: Bytes of the head as it came.
     """
 
     method: bytes
@@ -87,6 +88,7 @@ class RequestHead:
     is_chunked: bool
     keeps_alive: bool
     expects_continue: bool
+    size: int = 0
 
 
 @dataclass(slots=True)
@@ -101,6 +103,7 @@ class AnswerHead:
     content_length: int | None
     is_chunked: bool
     keeps_alive: bool
+    size: int = 0
 
 
 class _Collector:
@@ -136,6 +139,7 @@ def request_head(raw: bytes, limits: Limits) -> RequestHead:
         raise Rejected(431, f"The request has {count} header fields; at most {limits.fields_max} are read.")
     head = _request_fields(_split(raw, is_request=True), method, int(minor), limits)
     _set_target(head, target)
+    head.size = len(raw)
     return head
 
 
@@ -340,7 +344,7 @@ def answer_head(raw: bytes) -> AnswerHead:
     minor = int(match[1])
     try:
         raw_fields = _split(raw, is_request=False)
-        head = AnswerHead(int(match[2]), match[3] or b"", minor, [], {}, None, False, minor == 1)
+        head = AnswerHead(int(match[2]), match[3] or b"", minor, [], {}, None, False, minor == 1, len(raw))
         _read_answer_fields(head, raw_fields)
     except Rejected as rejected:
         raise Rejected(502, f"The upstream's answer is refused: {rejected.reason}") from rejected

@@ -117,12 +117,12 @@ class Mirror:
     def put(self, copy: Copy) -> None:
         """Hand a finished exchange over; it is written, or dropped with the reason of one of its bodies."""
         reason = copy.request.reason or copy.answer.reason
-        if reason is None and self.held_bytes + _OVERHEAD_BYTES > self._settings.queue_bytes_max:
+        if reason is None and self.held_bytes + copy.head_bytes > self._settings.queue_bytes_max:
             reason = reasons.QUEUE_FULL
         if reason is not None:
             self.drop(copy, reason)
             return
-        self._added_bytes += _OVERHEAD_BYTES
+        self._added_bytes += copy.head_bytes
         self._queue.put(copy)
 
     def drop(self, copy: Copy, reason: str) -> None:
@@ -195,7 +195,7 @@ class Mirror:
         return True
 
     def _write(self, copy: Copy) -> None:
-        held = copy.held_bytes + _OVERHEAD_BYTES
+        held = copy.held_bytes
         try:
             self._write_or_drop(copy)
         finally:
@@ -325,7 +325,3 @@ class Mirror:
         if now - self._complained_at >= _COMPLAINT_S:
             self._complained_at = now
             _log.warning("%s Live traffic is not affected; lost copies are counted.", text)
-
-
-_OVERHEAD_BYTES: Final = 2048
-"""What one waiting copy weighs beside its bodies."""

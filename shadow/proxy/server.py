@@ -181,11 +181,12 @@ class Proxy:
         return is_clean and has_ended
 
     def _sweep(self) -> None:
+        # First the next turn: whatever goes wrong in this one, time-outs must go on being looked at.
+        self._sweeper = asyncio.get_running_loop().call_later(self._sweep_s, self._sweep)
         now_s = time.monotonic()
         for client in list(self._clients):
             client.check(now_s)
         self._started().pool.sweep(now_s)
-        self._sweeper = asyncio.get_running_loop().call_later(self._sweep_s, self._sweep)
 
 
 def _sweep_s(settings: ProxySettings) -> float:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from shadow.adapters.avro import encode
+from shadow.adapters.avro import decode, encode
+from shadow.adapters.memory_log import MemoryLog
 from shadow.errors import InvalidRecord
 from shadow.proxy.config import MirrorSettings, Redaction
 from shadow.proxy.redact import Redactor, Unredactable
@@ -247,6 +248,23 @@ def test_sums_hold_at_every_moment_under_load():
         sequence, dropped = proxy.settled(1000)
         assert sequence == len(writer.copies())
         assert sequence + sum(dropped.values()) == 1000
+
+
+def test_the_memory_log_holds_what_was_served():
+    """On a log with the port's promises each request's key decides its partition, and all copies are acknowledged."""
+    log = MemoryLog(lambda: 1)
+    partitions = {"shadow-requests": 4, "shadow-answers": 4}
+    log.admin().create_topics(partitions, {})
+    with Upstream(echo) as upstream, running(upstream.port, writer=log.writer()) as proxy:
+        ask(proxy, 40)
+        proxy.settled(40)
+        assert proxy.drain()
+        ends = [end for _, end in log.admin().ends("shadow-requests")]
+        assert ends == [sum(partition_of(f"s-{number}", 4) == p for number in range(40)) for p in range(4)]
+        assert log.admin().ends("shadow-answers") == [(0, 1)] * 4
+        record = log.admin().read_at("shadow-requests", ends.index(max(ends)), [0])[0]
+        assert decode(record.value).key.encode() == record.key
+        assert proxy.totals() == (40, 40, {})
 
 
 CANARY = "canary-7f3a9c"
