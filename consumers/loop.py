@@ -24,6 +24,7 @@ log = logging.getLogger("shadow.loop")
 
 DRAIN_S: Final = 10.0
 WAIT_S: Final = 0.5
+JOIN_S: Final = 0.1
 SAY_EVERY_S: Final = 5.0
 
 
@@ -147,13 +148,27 @@ def serve(name: str, body: Callable[[threading.Event], object], *, drain_s: floa
     """Run a process that brings its own loop until SIGTERM or SIGINT, and let it drain.
 
     Args:
-        body: Gets the stop flag; returns when it has drained.
+        body: Gets the stop flag; returns when it has drained. Runs on a thread of its own.
 
     Returns:
         The exit code 0.
     """
+    failures: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            body(stop)
+        except BaseException as error:  # noqa: BLE001 - raised again on the main thread
+            failures.append(error)
+
+    # Python runs signal handlers on the main thread between calls: a client that blocks there would hold them up.
     with stopping_on_signals(drain_s) as stop:
-        body(stop)
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(JOIN_S)
+        if failures:
+            raise failures[0]
         logging.getLogger(f"shadow.{name}").info("stopped")
     return 0
 

@@ -43,7 +43,7 @@ from shadow.stream.answer import (
     without_bodies,
     without_reply,
 )
-from shadow.stream.progress import Progress, Taken
+from shadow.stream.progress import Progress, Taken, Throttle
 
 log = logging.getLogger("shadow.worker")
 
@@ -51,9 +51,8 @@ COMMIT_S: Final = 1.0
 COMMIT_IDLE_S: Final = 0.2
 READ_BUSY_S: Final = 0.02
 READ_IDLE_S: Final = 0.2
-FULL_S: Final = 0.005
-PAUSE_S: Final = 0.2
-READ_MAX: Final = 256
+REST_S: Final = 0.005
+REJOIN_S: Final = 5.0
 FLUSH_S: Final = 2.0
 NOT_READY_S: Final = 5.0
 """A worker is ready again when Kafka gave no trouble for this long."""
@@ -105,24 +104,21 @@ class Worker:
         self._log = log_
         self._run_id = run
         self._role = role
-        self._version = version
+        self._whose = {"run": run, "role": role, "version": version}
         self._group_id = group
         self._member = member
         self._topics = topics
         self._metrics = metrics
         self._clock = clock
         self._rate = rate
-        self._waiting_max = waiting_max
-        self._waiting_bytes_max = waiting_bytes_max
+        self._throttle = Throttle(waiting_max, waiting_bytes_max)
         self._drain_s = drain_s
         self._budget = budget or Budget()
         self._calls = Calls(model, role, version, Limit(*concurrency), self._budget)
         self._outbox = Outbox(log_.writer(), self._note, lambda: metrics.inc("shadow_kafka_delivery_failures_total"))
         self._shares: dict[int, Progress] = {}
         self._committed: dict[int, int] = {}
-        self._largest = max(1, waiting_bytes_max // 16)  # bytes of the last batch's largest request
-        self._full_since_s: float | None = None
-        self._is_paused = False
+        self._is_paused: bool | None = None
         self._was_assigned = False
         self._committed_s = 0.0
         self._troubled_s = float("-inf")
@@ -145,46 +141,69 @@ class Worker:
         Raises:
             BrokenEvidence: If requests that were not answered are not in the log any more.
         """
-        try:
-            group = self._log.group(
-                self._topics["requests"],
-                self._group_id,
-                member=self._member,
-                on_assigned=self._assigned,
-                on_revoked=self._revoked,
-            )
-        except BaseException:
-            self._calls.close()
-            self._outbox.close()
-            raise
+        self._group = self._join()
         try:
             while not stop.is_set():
-                self._step(group)
+                self._step()
         finally:
-            self._drain(group)
+            self._drain()
 
-    def _step(self, group: LogGroup) -> None:
+    def _join(self) -> LogGroup:
+        self._read_s = time.monotonic()
+        return self._log.group(
+            self._topics["requests"],
+            self._group_id,
+            member=self._member,
+            on_assigned=self._assigned,
+            on_revoked=self._revoked,
+        )
+
+    def _step(self) -> None:
         # 1. No more than there is room for.
-        self._throttle(group)
-        if self._full_since_s is not None and not self._is_paused:
-            time.sleep(FULL_S)
+        turn = self._throttle.next(self._waiting(), self._waiting_bytes(), time.monotonic())
+        if self._is_paused is not (turn == "pause"):
+            self._is_paused = turn == "pause"
+            (self._group.pause if self._is_paused else self._group.resume)(sorted(self._shares))
+        if turn == "rest":
+            time.sleep(REST_S)
         else:
-            self._take(self._read(group))
+            self._take(self._read())
         self._write_replies()
         self._outbox.send()
         if time.monotonic() - self._committed_s >= (COMMIT_S if self._waiting() else COMMIT_IDLE_S):
-            self._commit(group)
+            self._commit()
 
-    def _read(self, group: LogGroup) -> list[LogRecord]:
+    def _read(self) -> list[LogRecord]:
         waiting = self._waiting()
-        bytes_left = self._waiting_bytes_max - self._waiting_bytes()
-        room = max(1, min(READ_MAX, self._waiting_max - waiting, bytes_left // self._largest))
+        room = self._throttle.room(waiting, self._waiting_bytes())
         try:
-            return group.read(room, READ_BUSY_S if waiting else READ_IDLE_S)
+            records = self._group.read(room, READ_BUSY_S if waiting else READ_IDLE_S)
         except Unavailable as trouble:
             self._note(str(trouble))
             time.sleep(READ_BUSY_S)
+            if time.monotonic() - self._read_s >= REJOIN_S and self._kafka_answers():
+                self._rejoin()
             return []
+        self._read_s = time.monotonic()
+        return records
+
+    def _kafka_answers(self) -> bool:
+        admin = self._log.admin()
+        try:
+            admin.ends(self._topics["requests"])
+        except Unavailable:
+            self._read_s = time.monotonic()  # it is away for everyone: asked again after as long
+            return False
+        finally:
+            admin.close()
+        return True
+
+    def _rejoin(self) -> None:
+        """Join anew where Kafka answers and only our membership does not: a broker's restart can fence a member."""
+        log.warning("%s: joining the group %s again", self._role, self._group_id)
+        self._group.close()
+        self._revoked(list(self._shares))
+        self._group = self._join()
 
     def _take(self, records: list[LogRecord]) -> None:
         jobs = []
@@ -213,11 +232,10 @@ class Worker:
             item.request = request
             item.forget_value()
             jobs.append(Job(item, request))
-        self._largest = largest or self._largest
+        self._throttle.saw(largest)
         self._calls.submit(jobs)
 
     def _skipped(self, request: MirroredRequest) -> str | None:
-        """Why the role makes no call for a request; None where it makes one."""
         if not is_asked(self._role, request.key, self._rate):
             return "not_asked"
         return "served_live" if is_served_by(self._role, request) else None
@@ -240,16 +258,14 @@ class Worker:
         key = f"{record.topic}/{record.partition}/{record.offset}".encode()
         item.forget_value()
         self._put(item, self._topics["dead_letters"], 0, key, encode(letter))
-        whose = {"run": self._run_id, "role": self._role, "version": self._version}
-        self._answer(item, unreadable_answer(record, error, now_us=now_us, **whose))
+        self._answer(item, unreadable_answer(record, error, now_us=now_us, **self._whose))
 
     def _write_replies(self) -> None:
         for item, reply in self._calls.finished():
             # 4. Its next owner asks again.
             if self._is_ours(item):
                 self._count_reply(reply)
-                whose = {"run": self._run_id, "role": self._role, "version": self._version}
-                self._answer(item, answer_from_reply(reply, item.request, item.record, **whose))
+                self._answer(item, answer_from_reply(reply, item.request, item.record, **self._whose))
 
     def _answer(self, item: Taken, answer: Answer) -> None:
         try:
@@ -290,7 +306,7 @@ class Worker:
         )
         self._outbox.put(outgoing)
 
-    def _commit(self, group: LogGroup) -> None:
+    def _commit(self) -> None:
         # 3. Only what is finished without a gap.
         self._committed_s = time.monotonic()
         offsets = {
@@ -301,34 +317,15 @@ class Worker:
         if not offsets:
             return
         try:
-            group.commit(offsets)
+            self._group.commit(offsets)
         except Unavailable as trouble:
             self._note(str(trouble))
             return
         self._committed.update(offsets)
 
-    def _throttle(self, group: LogGroup) -> None:
-        """Stop reading while too much is waiting; pause, so that rebalances are served, where that takes longer.
-
-        A resumed partition is fetched anew, which takes a moment: not worth it for a model that is fast.
-        """
-        waiting, size = self._waiting(), self._waiting_bytes()
-        now_s = time.monotonic()
-        if waiting >= self._waiting_max or size >= self._waiting_bytes_max:
-            if self._full_since_s is None:
-                self._full_since_s = now_s
-            if not self._is_paused and now_s - self._full_since_s >= PAUSE_S:
-                self._is_paused = True
-                group.pause(sorted(self._shares))
-        elif waiting <= self._waiting_max // 2 and size <= self._waiting_bytes_max // 2:
-            self._full_since_s = None
-            if self._is_paused:
-                self._is_paused = False
-                group.resume(sorted(self._shares))
-
     def _assigned(self, partitions: list[int]) -> None:
         self._was_assigned = True
-        self._is_paused = False  # new partitions are not paused; the next turn pauses all, where it must
+        self._is_paused = None  # a partition that comes back may still be paused in the client
         for partition in partitions:
             self._shares[partition] = Progress()
         log.info("%s: answering partitions %s", self._role, sorted(self._shares))
@@ -340,22 +337,24 @@ class Worker:
             self._committed.pop(partition, None)
         self._calls.forget(lambda item: not self._is_ours(item))
 
-    def _drain(self, group: LogGroup) -> None:
+    def _drain(self) -> None:
         """Let calls under way end, then write, flush, commit and leave."""
         self._calls.stop()
         until_s = time.monotonic() + self._drain_s
         while self._calls.inflight and time.monotonic() < until_s:
             self._write_replies()
             self._outbox.send()
-            time.sleep(FULL_S)
+            time.sleep(REST_S)
         # 5. The rest is cut off.
         self._calls.close()
         self._write_replies()
         unacknowledged = self._outbox.flush(FLUSH_S)
         if unacknowledged:
             log.warning("kafka: %d records are not acknowledged; their requests are answered again", unacknowledged)
-        self._commit(group)
-        group.close()
+        # While Kafka is away a commit would only hold up the end.
+        if time.monotonic() - self._troubled_s >= NOT_READY_S:
+            self._commit()
+        self._group.close()
         self._outbox.close()
 
     def _waiting(self) -> int:

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field, replace
+from typing import Final, Literal
 
 from shadow.records.log import LogRecord
 from shadow.records.requests import MirroredRequest
+
+READ_MAX: Final = 256
+PAUSE_S: Final = 0.2
 
 
 @dataclass(slots=True, eq=False)
@@ -76,3 +80,40 @@ class Taken:
     def forget_value(self) -> None:
         """Keep the record's place and headers, and let go of its bytes."""
         self.record = replace(self.record, value=None)
+
+
+class Throttle:
+    """Decides whether to read more requests, so that what is waiting stays bounded.
+
+    A resumed partition is fetched anew, which takes a moment: so a short time of fullness is a rest without
+    reading, and only a longer one a pause, during which reading goes on to serve rebalances.
+
+    Args:
+        waiting_max: Most requests that wait.
+        bytes_max: Their most bytes; passed by one batch at most, of requests larger than those before.
+    """
+
+    def __init__(self, waiting_max: int, bytes_max: int) -> None:
+        self._waiting_max = waiting_max
+        self._bytes_max = bytes_max
+        self._largest = max(1, bytes_max // 16)
+        self._full_since_s: float | None = None
+
+    def next(self, waiting: int, size: int, now_s: float) -> Literal["read", "rest", "pause"]:
+        """What to do now, with so many requests of this size waiting; full is full until it is half empty."""
+        if waiting >= self._waiting_max or size >= self._bytes_max:
+            if self._full_since_s is None:
+                self._full_since_s = now_s
+        elif waiting <= self._waiting_max // 2 and size <= self._bytes_max // 2:
+            self._full_since_s = None
+        if self._full_since_s is None:
+            return "read"
+        return "rest" if now_s - self._full_since_s < PAUSE_S else "pause"
+
+    def room(self, waiting: int, size: int) -> int:
+        """How many requests to read at most."""
+        return max(1, min(READ_MAX, self._waiting_max - waiting, (self._bytes_max - size) // self._largest))
+
+    def saw(self, largest: int) -> None:
+        """The size of the largest request of a batch, which is what the next one is expected to hold."""
+        self._largest = largest or self._largest

@@ -109,6 +109,11 @@ class ServerThread:
         async with http_server(self._handler) as self.url:
             self._is_up.set()
             await self._stop.wait()
+        # Handlers that still sleep, since their caller gave up.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     def __enter__(self) -> ServerThread:
         self._thread.start()

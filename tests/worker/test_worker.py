@@ -406,3 +406,18 @@ def test_a_misbehaving_http_model_gives_an_answer_for_every_request() -> None:
     assert outcomes.count("answered") == 4
     assert outcomes.count(TIMEOUT) == 4
     assert outcomes.count(ERROR) == 12
+
+
+def test_a_fenced_member_joins_again() -> None:
+    """
+    Kafka answers but takes this member for another (as after a broker's restart): it joins anew and goes on.
+    """
+    log = memory_log()
+    model = HandModel(is_open=True)
+
+    with running(worker_of(log, model)):
+        send(log, request(0))
+        wait_until(lambda: answered(log) == [0], "the first is answered")
+        log.group_of(GROUP, TOPICS["requests"]).join("worker-1")
+        send(log, request(1))
+        wait_until(lambda: answered(log) == [0, 1], "the second is answered", within_s=20)

@@ -14,9 +14,20 @@ from contextlib import contextmanager
 from aiohttp import web
 
 from shadow.adapters.avro import encode
+from shadow.adapters.embedded import EmbeddedBroker
 from shadow.adapters.kafka import KafkaLog
 from tests.services.kafka import ApacheKafka
-from tests.worker.builders import ServerThread, answers_of, prepare, records_of, request, wait_until
+from tests.worker.builders import (
+    HandModel,
+    ServerThread,
+    answers_of,
+    prepare,
+    records_of,
+    request,
+    running,
+    wait_until,
+    worker_of,
+)
 from tests.worker.process import topics_of
 
 PARTITIONS = 4
@@ -98,3 +109,26 @@ def test_killed_and_stopped_workers_leave_no_request_unanswered(kafka: ApacheKaf
 
 def repeats(places: Counter[tuple[int, int]]) -> int:
     return sum(places.values()) - len(places)
+
+
+def test_the_embedded_broker_serves_a_worker_too(embedded_broker: EmbeddedBroker) -> None:
+    """
+    The same worker on the embedded broker: each request is answered once, poison is put aside.
+    """
+    name = f"worker-embedded-{time.time_ns()}"
+    topics, group = topics_of(name), f"shadow.{name}.candidate"
+    log = KafkaLog({"bootstrap.servers": embedded_broker.bootstrap}, is_embedded=True)
+    prepare(log, 2, topics, group)
+    writer = log.writer()
+    for number in range(200):
+        value = b"poison" if number == 50 else encode(request(number))
+        assert writer.write(topics["requests"], number % 2, key=b"key", value=value)
+    assert writer.flush(30) == 0
+    writer.close()
+
+    with running(worker_of(log, HandModel(is_open=True), run=name, group=group, topics=topics)):
+        wait_until(lambda: len(answers_of(log, topics)) == 200, "all are answered", 30, every_s=0.2)
+
+    outcomes = Counter(answer.outcome for answer in answers_of(log, topics))
+    assert outcomes == {"answered": 199, "unreadable": 1}
+    assert len(records_of(log, "dead_letters", topics)) == 1
