@@ -62,8 +62,6 @@ def settings_from_bytes(content: bytes, env: Mapping[str, str], *, file: str = "
     """
     tree = yaml_tree.tree_from_bytes(content)
     problems = Problems(file, tree)
-    for line, path, sentence in tree.problems:
-        problems.add(path, sentence, line=line)
     if not tree.is_whole:
         problems.raise_any()
     if not isinstance(tree.root, dict):

@@ -31,6 +31,10 @@ class Problems:
         self._file = file
         self._tree = tree
         self._found: dict[tuple[int, str], None] = {}
+        # A value that could not be read at all is named once, and not also for not being what it must be.
+        self._unusable = [path for _, path, _ in tree.problems if path]
+        for line, path, sentence in tree.problems:
+            self.add(path, sentence, line=line)
 
     def add(self, path: Path, sentence: str, *, line: int | None = None) -> None:
         """Note a problem of the value at a path."""
@@ -64,6 +68,8 @@ class Problems:
             return "a value that is not shown"
         value = self._tree.at(path)
         raw = self._tree.raw.get(path)
+        if isinstance(value, str) and "://" in value and "@" in value:
+            return "a URL with credentials"
         if isinstance(value, dict):
             return "a mapping" if value else "an empty mapping"
         if isinstance(value, list):
@@ -96,6 +102,8 @@ class Problems:
     def _take(self, path: Path, model: type[BaseModel], details: ErrorDetails) -> None:
         loc = tuple(step for step in details["loc"] if step != "[key]")
         at = (*path, *loc)
+        if any(at[: len(bad)] == bad for bad in self._unusable):
+            return
         context: Mapping[str, Any] = details.get("ctx") or {}
         match details["type"]:
             case "shadow":
@@ -104,6 +112,11 @@ class Problems:
                 self.add(at, context["sentence"])
             case "missing":
                 self.add(at, "is missing")
+            case "too_short":
+                if not self._tree.at(at):
+                    self.read(at, "must have at least one entry")
+            case "too_long":
+                self.read(at, f"must have at most {context['max_length']} entries")
             case "extra_forbidden":
                 self._unknown_key(at, keys_of(model, loc[:-1]))
             case "model_type" | "model_attributes_type" | "dict_type":

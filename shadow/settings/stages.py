@@ -140,7 +140,8 @@ def canary_rules(shadow: tuple[RuleSection, ...]) -> tuple[RuleSection, ...]:
             rules.append(CapRule(grader=rule.grader, max=max(rule.max, CANARY_CAP), alpha=rule.alpha))
         elif isinstance(rule, FloorRule):
             rules.append(FloorRule(grader=rule.grader, min=max(rule.min - CANARY_FLOOR_LESS, 0.01)))
-    return (*dict.fromkeys(rules), LatencyRule(max_ratio=CANARY_LATENCY_RATIO))
+    once = [rule for index, rule in enumerate(rules) if rule not in rules[:index]]
+    return (*once, LatencyRule(max_ratio=CANARY_LATENCY_RATIO))
 
 
 def watch_rules(shadow: tuple[RuleSection, ...]) -> tuple[RuleSection, ...]:

@@ -33,6 +33,11 @@ def _number(value: Any) -> float | None:
     return float(value) if is_number and math.isfinite(value) else None
 
 
+def plain(bound: float) -> str:
+    """A bound as sentences name it, without an exponent where that can be."""
+    return f"{bound:,.6f}".rstrip("0").rstrip(".") if bound < 1e12 else f"{bound:g}"
+
+
 def duration_us_from(value: Any) -> int | None:
     """Microseconds of a duration such as `30s`; None where it is none."""
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
@@ -110,7 +115,7 @@ def number(low: float, high: float, what: str, *, takes_low: bool = False, takes
     Args:
         what: What it must be, for example `a rate`.
     """
-    bounds = f"{'[' if takes_low else '('}{low:g}, {high:g}{']' if takes_high else ')'}"
+    bounds = f"{'[' if takes_low else '('}{plain(low)}, {plain(high)}{']' if takes_high else ')'}"
 
     def read(value: Any) -> float:
         found = _number(value)
@@ -150,7 +155,7 @@ def money_micro_from(value: Any, least: float, most: float) -> int:
     except InvalidOperation:
         micro = None
     if found is None or micro is None or not least <= found <= most or micro != micro.to_integral_value():
-        raise refused(f"must be an amount of money from {least:,g} to {most:,g} with at most six decimals")
+        raise refused(f"must be an amount of money from {plain(least)} to {plain(most)} with at most six decimals")
     return int(micro)
 
 
