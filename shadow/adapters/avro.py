@@ -58,13 +58,21 @@ def encode(record: object) -> bytes:
     try:
         row = codec.to_row(record)
         codec.check(row)
-        if row.get("exchange") is not None:
-            # Named, so that the writer need not validate the whole exchange to find its branch of the union.
-            row["exchange"] = ("shadow.MirroredRequest", row["exchange"])
+        _name_branches(row)
         fastavro.schemaless_writer(buffer, codec.schema, row)
     except _FOREIGN as error:
         raise InvalidRecord(f"a {codec.name} cannot be written: {_sentence(error)}") from error
     return buffer.getvalue()
+
+
+def _name_branches(row: Row) -> None:
+    """Name the records inside unions, which the writer would otherwise validate as a whole to find their branch."""
+    exchange = row.get("exchange")
+    request = row if exchange is None else exchange
+    if request.get("live") is not None:
+        request["live"] = ("shadow.Live", request["live"])
+    if exchange is not None:
+        row["exchange"] = ("shadow.MirroredRequest", exchange)
 
 
 def decode(value: bytes | None, *, bytes_max: int = VALUE_BYTES_MAX) -> Any:

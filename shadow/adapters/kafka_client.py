@@ -92,6 +92,10 @@ class Health:
         log.debug("kafka: %s", sentence(error))
 
 
+def _throttled(event: Any) -> None:
+    log.info("kafka holds %s up for %.1f s: a quota is used up", event.broker_name, event.throttle_time)
+
+
 def client(kind: type[C], properties: Mapping[str, Any], health: Health) -> C:
     """Make a client whose log and errors come to us.
 
@@ -100,7 +104,9 @@ def client(kind: type[C], properties: Mapping[str, Any], health: Health) -> C:
     """
     try:
         # The stubs lack `logger`, which the client documents.
-        return kind({**RECONNECT, **properties, "error_cb": health.on_error, "logger": ClientLog()})
+        return kind(
+            {**RECONNECT, **properties, "error_cb": health.on_error, "throttle_cb": _throttled, "logger": ClientLog()}
+        )
     except KafkaException as raised:
         raise Usage(f"kafka: {error_of(raised).str()}") from raised
     except (TypeError, ValueError) as error:
