@@ -417,7 +417,7 @@ def test_a_fenced_member_joins_again() -> None:
 
     with running(worker_of(log, model)):
         send(log, request(0))
-        wait_until(lambda: answered(log) == [0], "the first is answered")
+        wait_until(lambda: committed(log) == {0: 1}, "the first is answered and committed")
         log.group_of(GROUP, TOPICS["requests"]).join("worker-1")
         send(log, request(1))
         wait_until(lambda: answered(log) == [0, 1], "the second is answered", within_s=20)
