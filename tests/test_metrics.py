@@ -14,6 +14,10 @@ from shadow.metrics import BY_NAME, CATALOGUE, Metric, Metrics
 ROOT = Path(__file__).parent.parent
 USES = {"inc": "counter", "raise_to": "counter", "set": "gauge", "observe": "histogram"}
 PREFIX = "shadow_"
+NOT_PUBLISHED = {
+    "shadow_proxy_overhead_seconds": "the proxy observes a request's whole time, the upstream's included",
+    "shadow_asks_inflight": "the comparator's loop does not set it",
+}
 
 
 def sources() -> Iterator[Path]:
@@ -55,16 +59,12 @@ def test_every_metric_in_the_code_is_in_the_catalogue() -> None:
 
 def test_every_metric_of_the_catalogue_is_in_the_code() -> None:
     """
-    A process that publishes its metrics publishes all of them; one that publishes none yet has no loop in the code.
+    What the catalogue promises is published somewhere; the exceptions are named, each with its reason.
     """
     patterns = [pattern for _, _, pattern in uses()]
-    text = "\n".join(path.read_text() for path in sources() if path.name != "metrics.py")
-    loops = {"worker": "consumers/worker.py"}
 
-    for metric in CATALOGUE:
-        if any(process in loops and (ROOT / loops[process]).exists() for process in metric.processes):
-            is_used = any(re.fullmatch(pattern, metric.name) for pattern in patterns) or metric.name in text
-            assert is_used, f"{metric.name} is in the catalogue and nowhere else"
+    orphans = {m.name for m in CATALOGUE if not any(re.fullmatch(pattern, m.name) for pattern in patterns)}
+    assert orphans <= set(NOT_PUBLISHED), f"in the catalogue and nowhere else: {orphans - set(NOT_PUBLISHED)}"
 
 
 @pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: metric.name)
