@@ -39,3 +39,9 @@ def number_from_json(value: Any) -> Fraction | None:
         return Fraction(value)
     # The shortest decimal of a double is what was written in the JSON: 0.1 is meant, not 0.1000000000000000055.
     return Fraction(repr(value)) if math.isfinite(value) else None
+
+
+def number_text(number: Fraction) -> str:
+    """A number as a reason quotes it: whole numbers exactly, others as doubles."""
+    is_short = number.denominator == 1 and abs(number) < 10**20
+    return str(number.numerator) if is_short else f"{float(number):.15g}"

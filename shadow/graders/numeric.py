@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from shadow.graders.expected import MISSING, expected_in_request, path_from_text
 from shadow.graders.graded import Graded
-from shadow.graders.numbers import number_from_json, number_from_text
+from shadow.graders.numbers import number_from_json, number_from_text, number_text
 from shadow.graders.rule import Plain, failed, not_applicable, passed, shown
 from shadow.graders.tag import content_of
 from shadow.jsonpath import JsonPath
@@ -81,7 +81,7 @@ class Numeric(Plain):
         relative, absolute = self._tolerances
         if abs(found - expected) <= max(absolute, relative * abs(expected)):
             return passed()
-        return failed(f"the answer is {float(found):.17g}, expected is {float(expected):.17g}")
+        return failed(f"the answer is {number_text(found)}, expected is {number_text(expected)}")
 
     def _number(self, answer: Graded) -> Fraction | None:
         content = self._content(answer)
