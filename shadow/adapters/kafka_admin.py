@@ -34,6 +34,7 @@ from shadow.adapters.kafka_client import (
     sentence,
     unavailable,
 )
+from shadow.adapters.kafka_embedded import EOF_PROPERTIES, end_behind
 from shadow.adapters.kafka_reader import error_in, out_of_range
 from shadow.errors import BrokenEvidence, Unavailable
 from shadow.ports import TopicState
@@ -60,10 +61,7 @@ class KafkaAdmin:
         self._lock = threading.RLock()
         self._health = Health()
         # A fetch that waits at the end of one partition would hold up the next question for as long.
-        merged = consumer_properties(properties, "shadow-admin") | {
-            "enable.partition.eof": "true",
-            "fetch.wait.max.ms": "10",
-        }
+        merged = consumer_properties(properties, "shadow-admin") | EOF_PROPERTIES
         self._consumer = client(Consumer, merged, self._health)
         self._admin: AdminClient | None = None
         self._times_us: dict[tuple[str, int], _Times] = {}
@@ -137,6 +135,8 @@ class KafkaAdmin:
                 f"say where {topic}/{partition} ends",
                 lambda: self._consumer.get_watermark_offsets(place, timeout=METADATA_S, cached=False),
             )
+            if self._is_embedded:
+                high = end_behind(self._consumer, topic, partition, int(low), int(high))
         return int(low), int(high)
 
     def offset_at(self, topic: str, partition: int, time_us: int) -> int:

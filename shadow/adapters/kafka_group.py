@@ -30,6 +30,7 @@ from shadow.adapters.kafka_client import (
     sentence,
     unavailable,
 )
+from shadow.adapters.kafka_embedded import end_of
 from shadow.adapters.kafka_reader import check_embedded, error_in
 from shadow.errors import BrokenEvidence, ShadowError, Unavailable
 from shadow.records.log import LogRecord
@@ -60,6 +61,7 @@ class KafkaGroup:
             merged.setdefault("heartbeat.interval.ms", str(max(100, int(merged["session.timeout.ms"]) // 3)))
         else:
             merged.pop("session.timeout.ms")  # the broker's business in this protocol
+        self._properties = dict(properties)
         self._topic = topic
         self._group = group
         self._member = member
@@ -149,7 +151,7 @@ class KafkaGroup:
             position = positions[partition]
             if self._is_embedded:
                 try:
-                    check_embedded(self._consumer, self._topic, partition, position)
+                    check_embedded(self._properties, self._consumer, self._topic, partition, position)
                 except BrokenEvidence as hole:
                     self._trouble = hole
             self._positions[partition] = position
@@ -174,6 +176,8 @@ class KafkaGroup:
         return positions
 
     def _end(self, place: TopicPartition) -> int:
+        if self._is_embedded:
+            return end_of(self._properties, place.topic, place.partition)
         return int(
             asking(
                 f"say where {place.topic}/{place.partition} ends",

@@ -19,17 +19,20 @@ from shadow.adapters.kafka_client import (
     record_of,
     sentence,
 )
+from shadow.adapters.kafka_embedded import end_of
 from shadow.errors import BrokenEvidence, ShadowError, Unavailable
 from shadow.records.log import LogRecord
 
 
-def check_embedded(consumer: Consumer, topic: str, partition: int, position: int) -> None:
+def check_embedded(
+    properties: Mapping[str, str], consumer: Consumer, topic: str, partition: int, position: int
+) -> None:
     """Refuse a position outside the embedded broker's log, which itself is silent there."""
     low, high = asking(
         f"say where {topic}/{partition} ends",
         lambda: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=METADATA_S, cached=False),
     )
-    if not low <= position <= high:
+    if position < low or (position > high and position > end_of(properties, topic, partition)):
         raise out_of_range(topic, partition, position)
 
 
@@ -54,6 +57,7 @@ class KafkaReader:
     """Implements `shadow.ports.LogReader`. One thread at a time."""
 
     def __init__(self, properties: Mapping[str, str], *, is_embedded: bool) -> None:
+        self._properties = dict(properties)
         self._health = Health()
         self._consumer = client(Consumer, consumer_properties(properties, "shadow-reader"), self._health)
         self._is_embedded = is_embedded
@@ -67,7 +71,7 @@ class KafkaReader:
         try:
             if self._is_embedded:
                 for (topic, partition), position in positions.items():
-                    check_embedded(self._consumer, topic, partition, position)
+                    check_embedded(self._properties, self._consumer, topic, partition, position)
         except BrokenEvidence as hole:
             self._trouble = hole
         # The offsets go with the assignment: seeking right after it is an error.

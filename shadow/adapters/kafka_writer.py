@@ -26,7 +26,7 @@ class KafkaWriter:
     Args:
         properties: librdkafka's properties.
         queue_bytes_max: Bound of everything accepted and not yet acknowledged.
-        is_embedded: Whether the broker is the embedded one, whose high watermark counts batches.
+        is_embedded: Whether the broker is the embedded one, which reads no compressed batches.
     """
 
     def __init__(self, properties: Mapping[str, str], queue_bytes_max: int, *, is_embedded: bool) -> None:
@@ -40,9 +40,6 @@ class KafkaWriter:
             "queue.buffering.max.kbytes": str(max(1, queue_bytes_max >> 10)),
             "queue.buffering.max.messages": "0",
         }
-        if is_embedded:
-            # One record a batch, so that its high watermark is an offset.
-            self._properties |= {"batch.num.messages": "1", "linger.ms": "0"}
         self._health = Health()
         self._producer = client(Producer, self._properties, self._health)
         self._done: deque[tuple[OnDelivery | None, KafkaError | None, Any]] = deque()

@@ -224,6 +224,8 @@ class Demo:
         tree["proxy"]["upstream"] = local["production"]
         for role, worker in tree["workers"].items():
             worker["url"] = local["candidate" if role == "candidate" else "production"]
+            # No warm-up: a worker that first feels its way up would make the candidate look slow.
+            worker["concurrency"] = {"min": 16, "max": 64}
         for grader in tree["graders"].values():
             if grader["kind"] == "reward_model":
                 grader["url"] = f"{local['reward']}/score"
