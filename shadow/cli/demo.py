@@ -10,6 +10,8 @@ import socket
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -37,7 +39,7 @@ from shadow.errors import Unavailable, Usage
 from shadow.gate.history import Run
 
 ACT_S_MAX = 150.0
-RATE_PER_S = 220.0
+RATE_PER_S = 160.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ class Demo:
             outcomes.append(self._act(supervisor, number, act))
         console.print()
         for act, decision in zip(self._example.acts, outcomes, strict=True):
-            console.print(f"{act.title}: [bold]{decision}[/]")
+            console.print(f"{act.title}: [bold]{decision}[/]", soft_wrap=True)
         console.print("\nwhy, with the numbers: [bold]shadow explain[/]   (of either run: [bold]shadow runs[/])")
         return 0 if outcomes == [act.expects for act in self._example.acts] else 5
 
@@ -172,8 +174,9 @@ class Demo:
             self._start_role(supervisor, path, "proxy")
         self._wait_for_ports(supervisor)
         started = begin(settings, log, wiring.WallClock()).started
-        for role in ("worker", "comparator", "gate"):
-            self._start_role(supervisor, path, role)
+        ready = [self._start_role(supervisor, path, role) for role in ("worker", "comparator", "gate")]
+        # Traffic waits for the links: a backlog at the start would be a burst of calls on a busy machine.
+        wait_until_ready(ready, supervisor)
         requests = requests_module(self._dir).generate(act.requests, number)
         traffic = Traffic(f"http://127.0.0.1:{self._ports['proxy']}{self._example.path}", requests, self._rate)
         traffic.start()
@@ -209,12 +212,15 @@ class Demo:
                     live.update(run_panel(document))
                 elif time.monotonic() - said_s >= 5:
                     said_s = time.monotonic()
-                    self._console.print(_progress_line(document, traffic))
+                    self._console.print(_progress_line(document, traffic), soft_wrap=True)
         return document
 
-    def _start_role(self, supervisor: Supervisor, config: Path, role: str) -> None:
-        command = shadow_command(role, "--config", str(config), "--admin-port", "0")
+    def _start_role(self, supervisor: Supervisor, config: Path, role: str) -> int:
+        """Start a process; returns its admin port."""
+        port = free_port()
+        command = shadow_command(role, "--config", str(config), "--admin-port", str(port))
         supervisor.start(role, command, {**self._environment, "SHADOW_MEMBER": f"demo-{role}"})
+        return port
 
     def _configuration(self, act: Act) -> Path:
         """The example's configuration with this machine's ports and short tiles."""
@@ -224,8 +230,8 @@ class Demo:
         tree["proxy"]["upstream"] = local["production"]
         for role, worker in tree["workers"].items():
             worker["url"] = local["candidate" if role == "candidate" else "production"]
-            # No warm-up: a worker that first feels its way up would make the candidate look slow.
-            worker["concurrency"] = {"min": 16, "max": 64}
+            # Enough for the rate from the start, and too little for a burst that would make the candidate look slow.
+            worker["concurrency"] = {"min": 12, "max": 12}
         for grader in tree["graders"].values():
             if grader["kind"] == "reward_model":
                 grader["url"] = f"{local['reward']}/score"
@@ -256,6 +262,29 @@ def wait_for_ports(ports: Iterable[int], supervisor: Supervisor, timeout_s: floa
                     break
             if time.monotonic() > deadline_s:
                 raise Unavailable(f"nothing listens on 127.0.0.1:{port} after {timeout_s:g} s")
+            time.sleep(0.1)
+
+
+def wait_until_ready(ports: Iterable[int], supervisor: Supervisor, timeout_s: float = 60.0) -> None:
+    """Wait until each process whose admin port this is says that it can work.
+
+    Raises:
+        Unavailable: If a process ended, or is not ready in time.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    for port in ports:
+        reason = "does not answer"
+        while True:
+            supervisor.check()
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1.0):
+                    break
+            except urllib.error.HTTPError as error:
+                reason = error.read().decode(errors="replace").strip()
+            except OSError as error:
+                reason = str(error)
+            if time.monotonic() > deadline_s:
+                raise Unavailable(f"the process with admin port {port} is not ready after {timeout_s:g} s: {reason}")
             time.sleep(0.1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 STYLES = {"PASS": "green", "UNDECIDED": "yellow", "BROKEN": "magenta", "FAIL": "bold red"}
+SHORT_VERDICTS = {"PASS": "pass", "UNDECIDED": "open", "BROKEN": "BROKEN", "FAIL": "FAIL"}
 DECISIONS = {"promote": "bold green", "rollback": "bold red", "expire": "bold magenta", "hold": "yellow"}
 
 
@@ -42,17 +43,14 @@ def _progress(document: Mapping[str, Any]) -> RenderableType:
     pairs, needed = document.get("window_pairs", 0), document.get("pairs_needed", 0)
     running = document.get("running", {}).get("classes", {}).get("paired")
     table = Table.grid(padding=(0, 2))
-    table.add_row(
-        "pairs in closed tiles",
-        ProgressBar(total=max(needed, 1), completed=min(pairs, needed), width=30),
-        f"{pairs:,} of {needed:,}" + (f"   ({running:,} counted so far)" if running is not None else ""),
-    )
+    counted = f"   {running:,} counted so far" if running is not None else ""
+    table.add_row("pairs", f"{pairs:,} of {needed:,} in closed tiles{counted}")
+    table.add_row("", ProgressBar(total=max(needed, 1), completed=min(pairs, needed), width=40))
     account = document.get("running", {}).get("account")
     if account and account["seen"]:
         dropped = sum(account["dropped"].values())
         table.add_row(
             "live requests",
-            "",
             f"{account['seen']:,} seen = {account['present']:,} mirrored + {dropped:,} not mirrored"
             f" + {account['lost']:,} lost",
         )
@@ -60,31 +58,28 @@ def _progress(document: Mapping[str, Any]) -> RenderableType:
 
 
 def rules_table(judgement: Mapping[str, Any]) -> Table:
-    """Have, need and verdict of each rule."""
-    table = Table(box=None, padding=(0, 1), header_style="dim")
-    for name, justify in (
-        ("rule", "left"),
-        ("slice", "left"),
-        ("verdict", "left"),
-        ("pairs", "right"),
-        ("estimate", "right"),
-        ("bounds", "right"),
-        ("log e for / need", "right"),
-        ("against / need", "right"),
+    """Verdict, pairs and evidence of each rule: log e for it, with what it needs, and against it."""
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", pad_edge=False)
+    # Names are cut at these widths, so that the numbers fit into 80 columns.
+    for name, justify, most in (
+        ("", "left", 6),
+        ("rule", "left", 22),
+        ("slice", "left", 18),
+        ("pairs", "right", 7),
+        ("estimate", "right", 8),
+        ("for/need", "right", 10),
+        ("against", "right", 7),
     ):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        table.add_column(name, justify=justify, no_wrap=True, max_width=most)  # type: ignore[arg-type]
     for line in judgement["rules"]:
-        rule = f"{line['rule']} {line['grader']}" if line["grader"] else line["rule"]
-        bounds = f"{_short(line['lower'])} … {_short(line['upper'])}" if line["lower"] is not None else "–"
         table.add_row(
-            rule,
+            Text(SHORT_VERDICTS[line["verdict"]], style=STYLES[line["verdict"]]),
+            f"{line['rule']} {line['grader']}".strip(),
             line["slice"],
-            Text(line["verdict"], style=STYLES[line["verdict"]]),
             f"{line['pairs']:,}",
             _short(line["estimate"]),
-            bounds,
-            f"{_fixed(line['log_e_pass'])} / {_fixed(line['need'])}",
-            f"{_fixed(line['log_e_fail'])} / {_fixed(line.get('need_fail'))}",
+            f"{_rounded(line['log_e_pass'])}/{line['need']:.1f}",
+            _rounded(line["log_e_fail"]),
         )
     return table
 
@@ -92,8 +87,8 @@ def rules_table(judgement: Mapping[str, Any]) -> Table:
 def _conditions(judgement: Mapping[str, Any]) -> RenderableType:
     unmet = [condition for condition in judgement["conditions"] if not condition["met"]]
     if not unmet:
-        return Text("evidence: every condition is met", style="green")
-    return Text("\n".join(f"holds: {condition['reason']}" for condition in unmet[:6]), style="yellow")
+        return Text("conditions of evidence: all met", style="green")
+    return Text("\n".join(f"holds: {condition['reason']}" for condition in unmet), style="yellow")
 
 
 def decision_text(document: Mapping[str, Any]) -> RenderableType:
@@ -113,7 +108,11 @@ def decision_text(document: Mapping[str, Any]) -> RenderableType:
 
 
 def _short(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.4f}" if abs(value) < 1 else f"{value:.3f}"
+    return "–" if value is None else f"{value:+.3f}" if abs(value) < 1 else f"{value:.3f}"
+
+
+def _rounded(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 def _fixed(value: float | None) -> str:
@@ -121,29 +120,21 @@ def _fixed(value: float | None) -> str:
 
 
 def explanation(document: Mapping[str, Any], note: str = "") -> RenderableType:
-    """Why: the decision or what holds it, then each condition and rule with have, need and verdict."""
-    parts: list[RenderableType] = [_head(document), decision_text(document)]
-    table = Table(box=None, padding=(0, 1), header_style="dim")
-    for name in ("", "rule or condition", "slice", "verdict", "have", "need", "why"):
-        table.add_column(name, overflow="fold")
-    for row in document.get("explain", []):
-        style = STYLES.get(row["verdict"], "green" if row["verdict"] == "met" else "yellow")
-        eta = f" (at today's rate in {_duration(row['eta_s'])})" if row["eta_s"] else ""
-        table.add_row(
-            Text("blocks" if row["blocks"] else "", style="yellow"),
-            f"{row['name']} {row['grader']}".strip(),
-            row["slice"],
-            Text(row["verdict"], style=style),
-            row["have"],
-            row["need"],
-            row["reason"] + eta,
-        )
-    parts.append(table)
+    """Why: the decision or what holds it, then what blocks, then each rule with have, need and verdict."""
+    rows = document.get("explain", [])
+    conditions = [row for row in rows if row["verdict"] in ("met", "not met")]
+    rules = [row for row in rows if row["verdict"] not in ("met", "not met")]
+    unmet = [row for row in conditions if row["verdict"] == "not met"]
+    parts: list[RenderableType] = [_head(document), decision_text(document), Text()]
+    if rows:
+        parts.append(Text(f"conditions of evidence: {len(conditions) - len(unmet)} of {len(conditions)} met"))
+        parts.append(_reasons(unmet))
+        parts += [Text(), Text("rules"), _reasons(rules)]
     rollback = document.get("judgement", {}).get("rollback")
     if rollback:
         parts.append(
             Text(
-                f"rollback process: log e {_fixed(rollback['log_e'])} of {_fixed(rollback['need'])}, "
+                f"\nrollback process: log e {_fixed(rollback['log_e'])} of {_fixed(rollback['need'])}, "
                 f"change detector {_fixed(rollback['log_sr'])} of {_fixed(rollback['need_sr'])}",
                 style="dim",
             )
@@ -151,6 +142,17 @@ def explanation(document: Mapping[str, Any], note: str = "") -> RenderableType:
     if note:
         parts.append(Text(note, style="dim"))
     return Group(*parts)
+
+
+def _reasons(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """One paragraph a row: its verdict and the sentence with the numbers."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in rows:
+        eta = f"; at today's rate there in {_duration(row['eta_s'])}" if row["eta_s"] else ""
+        table.add_row(Text(row["verdict"], style=STYLES.get(row["verdict"], "yellow")), row["reason"] + eta)
+    return table
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,7 @@
-"""One process per command: proxy, worker, comparator, gate."""
+"""One process per command: proxy, worker, comparator, gate.
+
+Each imports its own links inside its function: a worker need not wait for the gate's statistics at its start.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,8 @@ from typing import Annotated
 
 import typer
 
-from consumers.comparator import Comparator, ComparatorPlan
-from consumers.gate import Gate
 from consumers.loop import Readiness
-from consumers.worker import Worker
 from shadow.adapters.admin import AdminServer
-from shadow.adapters.ask_http import AskPool
 from shadow.adapters.avro import encode
 from shadow.adapters.logs import configure
 from shadow.adapters.orphan import end_with_parent
@@ -23,8 +22,6 @@ from shadow.cli.attach import Attached, serve_attached
 from shadow.cli.begin import transactional_id, worker_group
 from shadow.cli.exits import exiting
 from shadow.metrics import Metrics
-from shadow.proxy.server import Proxy
-from shadow.proxy.server import run as run_proxy
 from shadow.settings.settings import Settings
 from shadow.stream.slice import Slicer
 
@@ -49,6 +46,9 @@ def proxy(
     log_level: LogLevel = "info",
 ) -> int:
     """Forward live requests to production and copy them to the log."""
+    from shadow.proxy.server import Proxy
+    from shadow.proxy.server import run as run_proxy
+
     settings = _begin(config, log_format, log_level)
     log_ = wiring.open_log(settings)
     writer = log_.writer(queue_bytes_max=settings.proxy.mirror.queue)
@@ -91,6 +91,8 @@ def worker(
     log_level: LogLevel = "info",
 ) -> int:
     """Ask one role's model what it would have answered."""
+    from consumers.worker import Worker
+
     settings = _begin(config, log_format, log_level)
     model = parts.model_of(settings, role)
     metrics = Metrics("worker", {"role": [role], "topic": wiring.topic_names(settings).values()})
@@ -126,6 +128,9 @@ def comparator(
     log_level: LogLevel = "info",
 ) -> int:
     """Pair, grade and count the answers, and checkpoint the counts."""
+    from consumers.comparator import Comparator, ComparatorPlan
+    from shadow.adapters.ask_http import AskPool
+
     settings = _begin(config, log_format, log_level)
     slices = [spec.name for spec in settings.slice_specs()]
     metrics = Metrics("comparator", {"topic": wiring.topic_names(settings).values(), "slice": ["all", *slices]})
@@ -166,6 +171,8 @@ def gate(
     log_level: LogLevel = "info",
 ) -> int:
     """Judge closed tiles in order and decide once."""
+    from consumers.gate import Gate
+
     settings = _begin(config, log_format, log_level)
     metrics = Metrics("gate")
 

@@ -25,7 +25,7 @@ def conditions_of(stage: StagePolicy, evidence: Evidence, freshness_s_max: float
     result = [_volume(stage, evidence)]
     for slice in named:
         have, need = evidence.slices.get(slice, _EMPTY).pairs, stage.needs.slice_pairs
-        reason = f"{slice} has {have:,} of {need:,} pairs"
+        reason = f"{slice} has {have:,} pairs; at least {need:,} are needed"
         result.append(Condition("slice_volume", slice, have >= need, have, need, reason))
     for slice in dict.fromkeys([ALL, *named]):
         part = evidence.slices.get(slice, _EMPTY)
@@ -38,14 +38,14 @@ def conditions_of(stage: StagePolicy, evidence: Evidence, freshness_s_max: float
 
 def _volume(stage: StagePolicy, evidence: Evidence) -> Condition:
     have, need = evidence.window_pairs, stage.needs.pairs
-    reason = f"{have:,} of {need:,} pairs within the last {stage.needs.within_s / 3600:g} h"
+    reason = f"{have:,} pairs within the last {stage.needs.within_s / 3600:g} h; at least {need:,} are needed"
     return Condition("volume", ALL, have >= need, have, need, reason)
 
 
 def _coverage(slice: str, part: SliceEvidence, need: float) -> Condition:
     if part.coverage is None:
-        return Condition("coverage", slice, False, None, need, f"coverage of {slice} is unknown; {need:g} is needed")
-    reason = f"{part.coverage:.4g} of {slice} is paired; {need:g} is needed"
+        return Condition("coverage", slice, False, None, need, f"coverage of {slice} is unknown; {need:.4g} is needed")
+    reason = f"{part.coverage:.2%} of {slice} are paired; at least {need:.2%} are needed"
     return Condition("coverage", slice, part.coverage >= need, part.coverage, need, reason)
 
 
