@@ -9,7 +9,7 @@ import pytest
 
 from shadow.errors import BrokenEvidence, Usage
 from shadow.records.log import LogRecord
-from tests.contracts.conftest import LogCase
+from tests.contracts.conftest import LogCase, until
 
 COMPACTED = {"cleanup.policy": "compact"}
 
@@ -58,6 +58,8 @@ def test_the_marks_of_transactions_are_holes_that_are_no_loss(case: LogCase) -> 
     writer = case.opened(case.log.decisions(topic, topic))
     offsets = [writer.append(b"r/%d" % step, lambda records: b"x").offset for step in range(2)]
     assert offsets[1] - offsets[0] == 2
+    # A commit returns before the broker has written its mark; only then readers of committed records see it.
+    until(lambda: case.admin.ends(topic)[0][1] > offsets[1])
     assert offsets == [record.offset for record in case.admin.read_at(topic, 0, offsets)]
     with pytest.raises(BrokenEvidence, match=f"offset {offsets[0] + 1} is not in the log"):
         case.admin.read_at(topic, 0, [offsets[0] + 1])
