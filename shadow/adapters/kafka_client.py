@@ -34,6 +34,9 @@ _AWAY: Final = frozenset(
     }
 )
 
+_LEADERLESS: Final = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
+LEADERLESS_S: Final = 0.1
+
 C = TypeVar("C", Consumer, Producer)
 
 
@@ -181,8 +184,16 @@ T = TypeVar("T")
 
 
 def asking(what: str, question: Callable[[], T]) -> T:
-    """Ask the broker; its refusals become Unavailable."""
-    try:
-        return question()
-    except KafkaException as raised:
-        raise unavailable(what, raised) from raised
+    """Ask the broker; its refusals become Unavailable.
+
+    While a partition has no leader that its clients know (right after it was made, or as a leader moves) the
+    same question is put again for a while.
+    """
+    deadline_s = time.monotonic() + METADATA_S
+    while True:
+        try:
+            return question()
+        except KafkaException as raised:
+            if error_of(raised).code() not in _LEADERLESS or time.monotonic() > deadline_s:
+                raise unavailable(what, raised) from raised
+            time.sleep(LEADERLESS_S)
