@@ -47,12 +47,12 @@ def _progress(document: Mapping[str, Any]) -> RenderableType:
     table.add_row("pairs", f"{pairs:,} of {needed:,} in closed tiles{counted}")
     table.add_row("", ProgressBar(total=max(needed, 1), completed=min(pairs, needed), width=40))
     account = document.get("running", {}).get("account")
-    if account and account["seen"]:
+    if account and (account["seen"] or account["open"]):
         dropped = sum(account["dropped"].values())
         table.add_row(
             "live requests",
             f"{account['seen']:,} seen = {account['present']:,} mirrored + {dropped:,} not mirrored"
-            f" + {account['lost']:,} lost",
+            f" + {account['lost']:,} lost; {account['open']:,} open",
         )
     return table
 

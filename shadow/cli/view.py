@@ -16,7 +16,7 @@ from shadow.ports import Store
 from shadow.records.slices import ALL
 from shadow.records.tallies import CLASSES, Key, Tally
 from shadow.stream.account import Accounts
-from shadow.stream.state import slot_of
+from shadow.stream.state import FORMAT, slot_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def running_counts(store: Store, run: str, partitions: int) -> dict[str, Any]:
     """Counts of closed and open tiles, of slice `all`, and where every live request went."""
     classes = dict.fromkeys(CLASSES, 0)
     counters: dict[str, int] = {}
-    account = {"seen": 0, "present": 0, "lost": 0}
+    account = {"seen": 0, "present": 0, "lost": 0, "open": 0}
     dropped: dict[str, int] = {}
     waiting = 0
     for partition in range(partitions):
@@ -68,10 +68,12 @@ def running_counts(store: Store, run: str, partitions: int) -> dict[str, Any]:
         head = json.loads(stored[1]["head"]) if "head" in stored[1] else {}
         for name, count in head.get("counters", {}).items():
             counters[name] = counters.get(name, 0) + count
-        found = Accounts.from_json(head.get("accounts", [])).account()
+        # A snapshot of another format is counted again by its comparator; until then nothing is said of it.
+        found = Accounts.from_json(head.get("accounts", []) if head.get("format") == FORMAT else []).account()
         account["seen"] += found.seen
         account["present"] += found.present
         account["lost"] += found.lost
+        account["open"] += found.open
         for reason, count in found.dropped.items():
             dropped[reason] = dropped.get(reason, 0) + count
         tallies = [value for name, value in stored[1].items() if name.startswith("tally:")]

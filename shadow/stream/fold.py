@@ -104,7 +104,8 @@ class Fold:
             case RecordedGrade() if content.run == self.spec.run and content.comparison == COMPARISON:
                 self._apply_grade(content, record, effects)
             case Tick(tile=int(tile)) if content.run == self.spec.run:
-                state.tiles.tick(tile, content.requests_end, record.time_us)
+                if state.tiles.tick(tile, content.requests_end, record.time_us):
+                    state.accounts.tick(state.tiles.ends[-1])
             case Report():
                 mark = Mark(content.sequence, content.seen, dict(content.dropped))
                 state.accounts.report(content.process, content.epoch_us, mark, is_final=content.is_final)
@@ -277,7 +278,7 @@ class Fold:
         if exchange is not None:
             origin = exchange.origin
             mark = Mark(origin.sequence, origin.seen, dict(origin.dropped))
-            self.state.accounts.present(origin.process, origin.epoch_us, mark)
+            self.state.accounts.present(origin.process, origin.epoch_us, mark, offset=request)
 
     def _tally_of(self, waiting: Waiting) -> tuple[int, Tally]:
         """The open tile in which a request counts: its own, else the oldest that is still open."""
@@ -298,6 +299,7 @@ class Fold:
                 if decided.base < end:
                     return  # a complete pair still waits for its recorded grades
             number = tiles.close()
+            self.state.accounts.advance(decided.base)
             self.state.changed.add(number)
             tally = self.state.tallies.pop(number, None) or Tally()
             effects.closed.append(ClosedTile(number, tally, self.state.next, dict(self.state.references.frozen_us)))

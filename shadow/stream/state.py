@@ -22,7 +22,7 @@ from shadow.stream.tally import REFERENCE_ANSWERS, References
 from shadow.stream.tile import Tiles
 from shadow.usage import Price
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Format of the snapshot."""
 
 RequestsAt = Callable[[Sequence[int]], Mapping[int, MirroredRequest | None]]
@@ -157,6 +157,8 @@ def state_from_fields(fields: Mapping[str, bytes], spec: FoldSpec) -> FoldState:
     Raises:
         InvalidRecord: If the snapshot has another format; then it is rebuilt from the log.
     """
+    if "head" not in fields:
+        raise InvalidRecord("the snapshot has no head")
     head = json.loads(fields["head"])
     if head.get("format") != FORMAT:
         raise InvalidRecord(f"the snapshot has format {head.get('format')!r}, this version reads {FORMAT}")

@@ -155,12 +155,16 @@ class Machine:
         return json.loads(stored[1]["head"]) if stored is not None else {}
 
     def settle(self) -> None:
-        """Wait until every request stands decided and its tile is closed."""
+        """Wait until every request stands decided, its tile is closed and the proxies' last reports are accounted for."""
         ends = self.log.admin().ends(self.settings.topics.requests)
 
         def is_settled() -> bool:
             heads = [self.head(partition) for partition in range(PARTITIONS)]
-            return all(head and head["base"] >= end for head, (_, end) in zip(heads, ends, strict=True))
+            if not all(head and head["base"] >= end for head, (_, end) in zip(heads, ends, strict=True)):
+                return False
+            assert self.started is not None
+            is_open: int = running_counts(self.store, self.started.run, PARTITIONS)["account"]["open"]
+            return is_open == 0
 
         wait_until(is_settled, "every request is decided", timeout_s=240)
 

@@ -68,13 +68,15 @@ def test_the_comparator_agrees_on_the_accounts():
             records = [
                 r for r, raw in zip(proxy.writer.copies(), proxy.writer.records, strict=False) if raw[1] == partition
             ]
-            for copy in records:
+            for offset, copy in enumerate(records):
                 o = copy.origin
-                accounts.present(o.process, o.epoch_us, Mark(o.sequence, o.seen, dict(o.dropped)))
+                accounts.present(o.process, o.epoch_us, Mark(o.sequence, o.seen, dict(o.dropped)), offset=offset)
             ((_, final),) = [(p, r) for p, r in proxy.writer.reports() if p == partition]
             assert final.is_final
             mark = Mark(final.sequence, final.seen, dict(final.dropped))
             accounts.report(final.process, final.epoch_us, mark, is_final=True)
+            accounts.tick(len(records))
+            accounts.advance(len(records))
             account = accounts.account()
             assert (len(records), 0) == (account.present, account.lost)
             assert account.seen == account.present + sum(account.dropped.values())
