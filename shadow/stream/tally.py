@@ -13,7 +13,7 @@ from hashlib import blake2b
 
 from shadow.records.answers import ANSWERED, FAILURES
 from shadow.records.grades import BROKEN, FAILED, PASSED, Grade
-from shadow.records.policy import Cap, Cost, Latency, NoRewardHacking, Quality, Rule
+from shadow.records.policy import Cap, Cost, Floor, Latency, NoRewardHacking, Quality, Rule
 from shadow.records.slices import ALL
 from shadow.records.tallies import CELLS, CLASSES, Key, Tally
 
@@ -114,6 +114,7 @@ class Tallier:
             if grader is not None:
                 self._graders.setdefault(grader, {ALL}).add(rule.slice)
         self._capped = {(rule.slice, rule.grader) for rule in rules if isinstance(rule, Cap)}
+        self._floored = {(rule.slice, rule.grader) for rule in rules if isinstance(rule, Floor)}
         self._qualities = [rule for rule in rules if isinstance(rule, Quality)]
         self._costs = list(dict.fromkeys((rule.slice, rule.basis) for rule in rules if isinstance(rule, Cost)))
         latencies = {(rule.slice, rule.statistic): rule for rule in rules if isinstance(rule, Latency)}
@@ -182,6 +183,9 @@ class Tallier:
                 _count_cell(tally, key, request.cell, difference)
                 if (slice, name) in self._capped and candidate.outcome not in FAILURES:
                     _count_rate(tally, Key(slice, "rates", name), request.cell, candidate_outcome == FAILED)
+                if (slice, name) in self._floored:
+                    # A failed call has failed the floor; under a cap it is no violation.
+                    _count_rate(tally, Key(slice, "rates", f"floor/{name}"), request.cell, candidate_outcome == FAILED)
 
     def _count_quality(
         self, tally: Tally, request: Counted, grades: Mapping[str, Mapping[str, Grade]], slices: set[str]

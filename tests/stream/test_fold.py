@@ -260,3 +260,18 @@ def test_other_runs_and_earlier_requests_are_ignored():
     assert {} == fold.state.waiting
 
 
+def test_floor_counts_failed_calls_over_all_pairs():
+    """
+    A floor's cells count every pair, and a call that failed as a violation, so that its design effect is its own.
+    """
+    requests = {0: request(1), 1: request(2), 2: request(3)}
+    fold, log = fold_of(requests), AnswersLog()
+    for offset, (body, outcome) in enumerate(((b"right", "answered"), (b"wrong", "answered"), (b"", "timeout"))):
+        fold.apply(*log.append(answer(requests[offset], offset, 1, body=body, outcome=outcome), 2))
+
+    tally = fold.state.tallies[0]
+
+    floor, cap = Key("all", "rates", "floor/correct"), Key("all", "rates", "correct")
+    assert [2, 3] == tally.vectors[floor]
+    assert [1, 2] == tally.vectors[cap]
+    assert 3 == sum(cell[0] for cell in tally.cells[floor].values())
