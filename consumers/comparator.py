@@ -133,8 +133,10 @@ class Comparator:
         self._log = log_
         self._owned: dict[int, Owned] = {}
         self._broken: dict[int, str] = {}
+        self._unstored: dict[int, str | None] = {}
         self._again: deque[tuple[float, int, AskNow]] = deque()
-        self._is_paused = False
+        self._is_paused: bool | None = False
+        self._stop = threading.Event()
         self._trouble = Repeated(log, every_s=5.0)
         self._is_ready = False
         self._saved_s = 0.0
@@ -146,7 +148,11 @@ class Comparator:
         return self._is_ready, "ok" if self._is_ready else "no checkpoint has gone through yet"
 
     def run(self, stop: threading.Event) -> None:
-        """Fold until told to stop; then write the last checkpoint."""
+        """Fold until told to stop; then write the last checkpoint.
+
+        A failure writes none: a record may be folded in half, and the next owner folds on from what is stored.
+        """
+        self._stop = stop
         group = self._log.group(
             self._plan.topics["answers"],
             self._plan.group,
@@ -157,8 +163,11 @@ class Comparator:
         try:
             while not stop.is_set():
                 self._step(group)
-        finally:
             self._checkpoint(group, flush_s=5.0)
+        except Unavailable:
+            if not stop.is_set():
+                raise  # waiting for a service was given up though nobody said stop
+        finally:
             self._owned.clear()
             group.close()
             self._writer.flush(5.0)
@@ -172,8 +181,8 @@ class Comparator:
             self._trouble.warning("kafka: %s", trouble)
             return
         except BrokenEvidence as hole:
-            self._break_all(str(hole))
-            return
+            self._find_holes(str(hole))
+            records = []
         self._reached("read")
         now_s = time.monotonic()
         for record in records:
@@ -182,9 +191,15 @@ class Comparator:
             if owned is None or record.partition in self._broken or record.offset < owned.fold.state.next:
                 continue
             if record.offset > owned.fold.state.next:
-                self._break(record.partition, owned.fold.state.next, record.offset)
+                self._break(record.partition, owned.version, self._missing(record.partition, record.offset))
                 continue
-            self._carry_out(record.partition, owned, owned.fold.apply(record, self._content(record)))
+            try:
+                effects = owned.fold.apply(record, self._content(record))
+            except BrokenEvidence as hole:
+                # A request that must be read is gone. The record is folded in half, so nothing is saved any more.
+                self._break(record.partition, owned.version, str(hole))
+                continue
+            self._carry_out(record.partition, owned, effects)
             owned.active_s = now_s
         self._reached("folded")
         self._answer_asks()
@@ -194,6 +209,25 @@ class Comparator:
             self._saved_s = now_s
             self._checkpoint(group, flush_s=2.0)
         self._throttle(group)
+
+    def _missing(self, partition: int, found: int) -> str:
+        first = self._owned[partition].fold.state.next
+        return f"{self._plan.topics['answers']}/{partition}: offsets {first} to {found - 1} are missing from the log"
+
+    def _find_holes(self, hole: str) -> None:
+        """Find the partitions whose next record the log does not hold; the others are read on."""
+        try:
+            ends = self._admin.ends(self._plan.topics["answers"])
+        except Unavailable as trouble:
+            self._trouble.warning("kafka: %s", trouble)
+            return
+        for partition, owned in self._owned.items():
+            first, end = ends[partition]
+            if partition not in self._broken and not first <= owned.fold.state.next <= end:
+                reason = f"{hole}; the partition begins at {first} and ends before {end}"
+                if owned.fold.state.next < first:
+                    reason = self._missing(partition, first)
+                self._break(partition, owned.version, reason)
 
     def _content(self, record: LogRecord) -> AnswersRecord | None:
         """Decode a record, or put it aside."""
@@ -311,6 +345,7 @@ class Comparator:
             self._is_ready = False
             return
         self._reached("flushed")
+        self._store_holes()
         for partition in sorted(self._owned):
             owned = self._owned[partition]
             if partition in self._broken or owned.saved_next == owned.fold.state.next:
@@ -375,7 +410,8 @@ class Comparator:
         must_pause = not self._is_ready or self._asks.pending() > ASKS_MAX
         if must_pause != self._is_paused:
             self._is_paused = must_pause
-            (group.pause if must_pause else group.resume)(sorted(self._owned))
+            (group.pause if must_pause else group.resume)(sorted(self._owned.keys() - self._broken.keys()))
+            group.pause(sorted(self._broken))
 
     def _take(self, partitions: list[int]) -> dict[int, int]:
         """Load partitions that were given to us, and say where their reading begins."""
@@ -385,7 +421,7 @@ class Comparator:
             self._owned[partition] = owned
             positions[partition] = owned.fold.state.next
             log.info("partition %d: reading from offset %d", partition, owned.fold.state.next)
-        self._is_paused = False
+        self._is_paused = None  # what is paused now is not known; the next step says it again
         return positions
 
     def _give_up(self, partitions: list[int]) -> None:
@@ -393,6 +429,7 @@ class Comparator:
         for partition in partitions:
             self._owned.pop(partition, None)
             self._broken.pop(partition, None)
+            self._unstored.pop(partition, None)
 
     def _load(self, partition: int) -> Owned:
         started = self._plan.started
@@ -403,15 +440,19 @@ class Comparator:
             answers_from=started.answers_from[partition],
         )
         requests = self._requests_of(partition)
-        stored = _with_patience(lambda: self._store.load(slot_of(started.run, partition)), self._trouble)
+        stored = self._with_patience(lambda: self._store.load(slot_of(started.run, partition)))
         if stored is None:
             return Owned(Fold(spec, self._slicer, list(self._graders.values()), self._tallier, requests), None)
         version, fields = stored
+        if "broken" in fields:
+            # A log's hole does not heal: the run cannot be completed by anybody.
+            self._broken[partition] = fields["broken"].decode()
+            return Owned(Fold(spec, self._slicer, list(self._graders.values()), self._tallier, requests), version)
         try:
             state = state_from_fields(fields, spec)
         except InvalidRecord as error:
             log.warning("partition %d: %s; rebuilding it from the log", partition, error)
-            _with_patience(lambda: self._store.purge(slot_of(started.run, partition)), self._trouble)
+            self._with_patience(lambda: self._store.purge(slot_of(started.run, partition)))
             return Owned(Fold(spec, self._slicer, list(self._graders.values()), self._tallier, requests), None)
         owned = Owned(
             Fold(spec, self._slicer, list(self._graders.values()), self._tallier, requests, state),
@@ -425,11 +466,11 @@ class Comparator:
         """Read the waiting requests' records again by their offsets."""
         requests = {offset: request for request, w in owned.fold.state.waiting.items() for offset in w.offsets}
         try:
-            records = _with_patience(
-                lambda: self._admin.read_at(self._plan.topics["answers"], partition, sorted(requests)), self._trouble
+            records = self._with_patience(
+                lambda: self._admin.read_at(self._plan.topics["answers"], partition, sorted(requests))
             )
         except BrokenEvidence as hole:
-            self._broken[partition] = str(hole)
+            self._break(partition, owned.version, str(hole))
             return
         contents = []
         for record in records:
@@ -440,38 +481,45 @@ class Comparator:
 
     def _requests_of(self, partition: int) -> Callable[[Sequence[int]], dict[int, MirroredRequest | None]]:
         def requests(offsets: Sequence[int]) -> dict[int, MirroredRequest | None]:
-            records = _with_patience(
-                lambda: self._admin.read_at(self._plan.topics["requests"], partition, sorted(offsets)), self._trouble
+            records = self._with_patience(
+                lambda: self._admin.read_at(self._plan.topics["requests"], partition, sorted(offsets))
             )
             return {record.offset: request_in(record) for record in records}
 
         return requests
 
-    def _break(self, partition: int, expected: int, found: int) -> None:
-        name = f"{self._plan.topics['answers']}/{partition}"
-        reason = f"{name}: offsets {expected} to {found - 1} are missing from the log; the run cannot be completed"
+    def _break(self, partition: int, version: str | None, hole: str) -> None:
+        """Fold nothing more of a partition, and say so in the store, where the gate sees it."""
+        reason = f"{hole}; the run cannot be completed"
         self._broken[partition] = reason
+        self._is_paused = None
         log.error("%s", reason)
-        owned = self._owned[partition]
-        change = Change(version=str(uuid.uuid4()), state={"broken": reason.encode()})
-        try:
-            self._store.swap(slot_of(self._plan.started.run, partition), owned.version, change)
-            owned.version = change.version
-        except (Refused, Unavailable) as trouble:
-            log.warning("partition %d: the hole could not be stored: %s", partition, trouble)
+        self._unstored[partition] = version
+        self._store_holes()
 
-    def _break_all(self, reason: str) -> None:
-        for partition in self._owned:
-            if partition not in self._broken:
-                self._broken[partition] = reason
-                log.error("%s", reason)
+    def _store_holes(self) -> None:
+        """Store the holes that the gate does not know yet; tried again with each checkpoint."""
+        for partition, version in list(self._unstored.items()):
+            change = Change(version=str(uuid.uuid4()), state={"broken": self._broken[partition].encode()})
+            slot = slot_of(self._plan.started.run, partition)
+            try:
+                try:
+                    self._store.swap(slot, version, change)
+                except Refused:
+                    stored = self._store.load(slot)
+                    self._store.swap(slot, None if stored is None else stored[0], change)
+            except (Refused, Unavailable) as trouble:
+                self._trouble.warning("redis: partition %d: its hole is not stored yet: %s", partition, trouble)
+                continue
+            del self._unstored[partition]
 
-
-def _with_patience(call: Callable[[], T], trouble: Repeated) -> T:
-    """Call a service until it answers; a line every few seconds says what is awaited."""
-    while True:
-        try:
-            return call()
-        except Unavailable as error:
-            trouble.warning("%s; trying again", error)
-            time.sleep(0.5)
+    def _with_patience(self, call: Callable[[], T]) -> T:
+        """Call a service until it answers or the process shall end; a line every few seconds says what is awaited."""
+        while True:
+            try:
+                return call()
+            except Unavailable as error:
+                if self._stop.is_set():
+                    raise
+                self._trouble.warning("%s; trying again", error)
+                self._stop.wait(0.5)
