@@ -122,6 +122,8 @@ class Gate:
         if self._loaded is None:
             self._load()
         assert self._loaded is not None
+        if self._decision is not None:
+            return False
         tile = self._next_tile(self._loaded)
         if tile is not None and not self._fold(self._loaded, tile):
             return False
@@ -139,6 +141,7 @@ class Gate:
         state, version, positions = fresh, None, self._started.answers_from
         if stored is not None:
             version, fields = stored
+        if stored is not None and "gate" in fields:  # before the first tile only the view is there
             try:
                 state = state_from_bytes(fields["gate"], self._policy)
                 positions = tuple(orjson.loads(fields["positions"]))
@@ -215,10 +218,10 @@ class Gate:
         judgement = judge_tile(loaded.state, attempt=self._started.attempt, freshness_s=freshness_s, with_bounds=is_due)
         if broken:
             judgement = dataclasses.replace(judgement, decision=HOLD, culprits=(), reason=broken)
-        elif judgement.decision == HOLD and now_us >= self._started.expires_us:
+        if judgement.decision == HOLD and now_us >= self._started.expires_us:
             reason = f"the run reached its longest age of {self._policy.expires_s:g} s undecided: {judgement.reason}"
             judgement = dataclasses.replace(judgement, decision=EXPIRE, reason=reason)
-        if self._decision is None and not broken:
+        if self._decision is None:
             self._decide(loaded, judgement)
         self._is_judged = True
         if is_due or self._decision is not None:
