@@ -47,9 +47,10 @@ def begin(settings: Settings, log: Log, clock: Clock) -> Begun:
     """Begin a run of this configuration, or find the one that is going on.
 
     Raises:
-        Usage: If the topics do not fit each other.
+        Usage: If the topics do not fit each other or the run, or a stage is configured that cannot be run.
         Unavailable: If Kafka does not answer.
     """
+    _refuse_stages(settings)
     admin = log.admin()
     writer = log.decisions(settings.topics.decisions, transactional_id(settings))
     found: list[Begun] = []
@@ -79,8 +80,46 @@ def transactional_id(settings: Settings) -> str:
     return f"shadow.{settings.topics.decisions}"
 
 
+def _refuse_stages(settings: Settings) -> None:
+    """Refuse stages that need live traffic to be routed to the candidate, which no proxy does."""
+    for name in ("canary", "watch"):
+        if getattr(settings.stages, name) is not None:
+            raise Usage(
+                f"stages.{name} is configured, but no proxy routes live requests to the candidate, "
+                f"so only the shadow stage can be run; remove stages.{name} to begin a run"
+            )
+
+
+def _check_topics(settings: Settings, log: Log, admin: LogAdmin) -> None:
+    """Check that the topics keep the log's time, and keep records as long as the run may need them."""
+    policy, topics = settings.policy(), settings.topics
+    needed_ms = (policy.expires_s * 1_000_000 + policy.evidence_deadline_us) // 1000
+    for topic in (topics.requests, topics.answers):
+        state = admin.topic(topic)
+        if state is None:
+            raise Unavailable(f"the topic {topic} does not exist; run `shadow doctor` to see what is wrong")
+        if not log.is_log_append_time or not state.config:
+            continue  # a broker that does not tell, or does not stamp, is dealt with by the ticks' grace
+        stamped = state.config.get("message.timestamp.type", "CreateTime")
+        if stamped != "LogAppendTime":
+            raise Usage(
+                f"{topic} has message.timestamp.type {stamped}, and its tiles need LogAppendTime; "
+                f"change it with kafka-configs --alter --entity-type topics --entity-name {topic} "
+                "--add-config message.timestamp.type=LogAppendTime"
+            )
+        kept_ms, kept_bytes = int(state.config.get("retention.ms", -1)), int(state.config.get("retention.bytes", -1))
+        if 0 <= kept_ms < needed_ms:
+            raise Usage(
+                f"{topic} keeps records for retention.ms {kept_ms}, and the run may need them for {needed_ms} ms "
+                "(expires and the evidence deadline); make it longer, or the run shorter"
+            )
+        if kept_bytes >= 0:
+            raise Usage(f"{topic} has retention.bytes {kept_bytes}, which may cut a run's evidence off; set it to -1")
+
+
 def _started(settings: Settings, log: Log, admin: LogAdmin, clock: Clock, attempt: int) -> Started:
     run, topics = settings.run_name(attempt), settings.topics
+    _check_topics(settings, log, admin)
     # 2. Answers first.
     answers_from = [end for _, end in admin.ends(topics.answers)]
     requests_from = [end for _, end in admin.ends(topics.requests)]
