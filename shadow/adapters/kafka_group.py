@@ -12,6 +12,7 @@ Records of a partition that was fetched before it was revoked are dropped, not g
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -36,6 +37,9 @@ from shadow.errors import BrokenEvidence, ShadowError, Unavailable
 from shadow.records.log import LogRecord
 
 log = logging.getLogger("shadow.kafka")
+
+REJOIN_S = 3.0
+"""How long a fenced member stays away, so that two processes with one name do not take turns in a hurry."""
 
 
 class KafkaGroup:
@@ -73,13 +77,17 @@ class KafkaGroup:
         self._paused: set[int] = set()
         self._waiting: list[int] = []
         self._trouble: BaseException | None = None
-        self._is_fenced = False
+        self._fenced_s: float | None = None
         self._is_closed = False
-        self._consumer = client(Consumer, merged, self._health)
+        self._merged = merged
+        self._join()
+
+    def _join(self) -> None:
+        self._consumer = client(Consumer, self._merged, self._health)
         asking(
-            f"join the group {group}",
+            f"join the group {self._group}",
             lambda: self._consumer.subscribe(
-                [topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+                [self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
             ),
         )
 
@@ -88,8 +96,10 @@ class KafkaGroup:
 
         Raises:
             BrokenEvidence: If a position is not in the log any more.
-            Unavailable: If the broker cannot serve, or another process uses this member's name.
+            Unavailable: If the broker cannot serve, or fenced this member; it joins again by itself.
         """
+        if self._fenced_s is not None and time.monotonic() - self._fenced_s >= REJOIN_S:
+            self._join_again()
         self._raise_trouble()
         if self._waiting:
             self._start(self._waiting)
@@ -116,7 +126,7 @@ class KafkaGroup:
         # Of a fatal error the client gives the text only.
         is_fatal = error.code() == KafkaError._FATAL
         if error.code() == KafkaError.FENCED_INSTANCE_ID or (is_fatal and "fenced" in error.str()):
-            self._is_fenced = True
+            self._fenced_s = time.monotonic() if self._fenced_s is None else self._fenced_s
             return
         if error.code() == KafkaError._MAX_POLL_EXCEEDED:
             log.warning("group %s: nothing was read for too long; joining again", self._group)
@@ -124,11 +134,31 @@ class KafkaGroup:
         self._trouble = self._trouble or trouble
 
     def _raise_trouble(self) -> None:
-        if self._is_fenced:
-            raise Unavailable(f"another process joined the group {self._group} as member {self._member}")
+        if self._fenced_s is not None:
+            raise Unavailable(
+                f"another process joined the group {self._group} as member {self._member}, "
+                "or a restarted broker forgot it; joining again"
+            )
         trouble, self._trouble = self._trouble, None
         if trouble is not None:
             raise trouble
+
+    def _join_again(self) -> None:
+        """Join with a new client: a broker's restart can fence a member, and a fenced client never serves again."""
+        log.warning("group %s: joining again as member %s", self._group, self._member)
+        try:
+            self._consumer.close()
+        except KafkaException as raised:
+            log.warning("group %s: closing failed: %s", self._group, sentence(error_of(raised)))
+        # The closing client may have said so already; then nothing is left here.
+        lost = sorted(self._positions)
+        self._positions.clear()
+        self._paused.clear()
+        self._waiting.clear()
+        self._fenced_s = self._trouble = None
+        if lost:
+            self._on_revoked(lost)
+        self._join()
 
     def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         """The protocol gave us partitions. An exception must not pass through the client: it is kept for `read`."""
@@ -155,7 +185,10 @@ class KafkaGroup:
                 except BrokenEvidence as hole:
                     self._trouble = hole
             self._positions[partition] = position
-            self._consumer.incremental_assign([TopicPartition(self._topic, partition, position)])
+            place = TopicPartition(self._topic, partition, position)
+            self._consumer.incremental_assign([place])
+            # The client remembers a pause over a revocation.
+            self._consumer.resume([place])
         self._waiting = [partition for partition in self._waiting if partition not in partitions]
 
     def _committed(self, partitions: list[int]) -> dict[int, int]:

@@ -155,7 +155,7 @@ class Machine:
         return json.loads(stored[1]["head"]) if stored is not None else {}
 
     def settle(self) -> None:
-        """Wait until every request stands decided, its tile is closed and the proxies' last reports are accounted for."""
+        """Wait until every request stands decided, its tile is closed and the last reports are accounted for."""
         ends = self.log.admin().ends(self.settings.topics.requests)
 
         def is_settled() -> bool:
@@ -167,6 +167,11 @@ class Machine:
             return is_open == 0
 
         wait_until(is_settled, "every request is decided", timeout_s=240)
+
+    def closed(self) -> int:
+        """Closed tiles that are stored, of all partitions."""
+        assert self.started is not None
+        return sum(len(self.store.tile_numbers(slot_of(self.started.run, each))) for each in range(PARTITIONS))
 
     def classes(self) -> dict[str, int]:
         """Requests of slice `all` by class, closed and open tiles together."""
