@@ -12,7 +12,7 @@ from shadow.adapters.admin import AdminServer
 from shadow.adapters.kafka import KafkaLog
 from shadow.cli import wiring
 from shadow.cli.begin import runs_of, transactional_id
-from shadow.gate.history import unfinished
+from shadow.gate.history import Run, unfinished
 from shadow.metrics import Metrics
 from shadow.ports import DecisionWriter
 from shadow.records.decisions import Started
@@ -75,10 +75,15 @@ def _found_run(
 ) -> Started | None:
     """Look for the run until it is there; None if told to stop before."""
     is_said = False
+    known: list[Run] = []
+
+    def look() -> None:
+        known[:] = runs_of(writer)
+
     while not stop.is_set():
-        if not wait_for("kafka", writer.read, stop, readiness):
+        if not wait_for("kafka", look, stop, readiness):
             return None
-        run = unfinished(runs_of(writer), settings.digest())
+        run = unfinished(known, settings.digest())
         if run is not None:
             return run.started
         if not is_said:
