@@ -17,7 +17,7 @@ from rich.text import Text
 from shadow.adapters.kafka import KafkaLog
 from shadow.adapters.logs import configure
 from shadow.cli import wiring
-from shadow.cli.exits import BROKEN, DONE, exiting
+from shadow.cli.exits import BROKEN, DONE, checked_output, exiting
 from shadow.errors import Unavailable, Usage
 from shadow.ports import TopicState
 from shadow.settings.settings import Settings
@@ -49,6 +49,7 @@ def doctor(
     output: Annotated[str, typer.Option("--output", "-o", help="table or json")] = "table",
 ) -> int:
     """Say what is reachable and what is wrong: configuration, Kafka, its topics, Redis, the models."""
+    checked_output(output)
     configure("text", "error")
     settings = wiring.settings_from(config)
     findings = [Finding("configuration", True, f"{config}: right"), *_kafka(settings), *_redis(settings)]

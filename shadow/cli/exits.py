@@ -8,6 +8,8 @@ from typing import Final, ParamSpec
 
 import typer
 
+from shadow.errors import Usage
+
 DONE: Final = 0
 USAGE: Final = 2
 UNDECIDED: Final = 3
@@ -27,3 +29,9 @@ def exiting(command: Callable[P, int]) -> Callable[P, None]:
         raise typer.Exit(command(*args, **kwargs))
 
     return wrapped
+
+
+def checked_output(output: str) -> None:
+    """Raise Usage where `--output` is neither of the two."""
+    if output not in ("table", "json"):
+        raise Usage(f"--output: read {output!r}, must be table or json")

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from shadow.cli import wiring
 from shadow.cli.display import DECISIONS, rules_table
-from shadow.cli.exits import BROKEN, BY_DECISION, DONE, exiting
+from shadow.cli.exits import BROKEN, BY_DECISION, DONE, checked_output, exiting
 from shadow.errors import Usage
 from shadow.gate.evidence import evidence_from_json
 from shadow.gate.judgement import Judgement, judgement_to_json
@@ -52,6 +52,7 @@ def evaluate(
 
     Of a directory each NAME.json is judged; where a NAME.expect.json stands beside it, its `decision` must be met.
     """
+    checked_output(output)
     policy = wiring.settings_from(config).policy()
     if not evidence.is_dir():
         found = _evaluated(evidence, policy)

@@ -19,7 +19,7 @@ from shadow.adapters.logs import configure
 from shadow.cli import wiring
 from shadow.cli.begin import begin, runs_of, transactional_id
 from shadow.cli.display import explanation, run_panel
-from shadow.cli.exits import BROKEN, BY_DECISION, UNDECIDED, exiting
+from shadow.cli.exits import BROKEN, BY_DECISION, UNDECIDED, checked_output, exiting
 from shadow.cli.view import View, last_known_view, view_or_last_known
 from shadow.errors import Unavailable, Usage
 from shadow.gate.history import Run
@@ -41,7 +41,7 @@ def start(
     output: Output = "table",
 ) -> int:
     """Begin a run of this configuration; does nothing where one is going on."""
-    _checked(output)
+    checked_output(output)
     settings = wiring.settings_from(config)
     log = wiring.open_log(settings)
     wiring.create_topics(settings, log)
@@ -57,7 +57,7 @@ def start(
 
 def runs(config: Config = None, output: Output = "table") -> int:
     """List the runs, newest last: from Kafka with -c, else those that this machine knows."""
-    _checked(output)
+    checked_output(output)
     rows = _runs_of_kafka(config) if config is not None else _runs_of_machine()
     if output == "json":
         _print_json(rows)
@@ -78,7 +78,7 @@ def status(
     output: Output = "table",
 ) -> int:
     """Show the progress towards the pairs and hours that the stage needs, coverage and each rule."""
-    _checked(output)
+    checked_output(output)
     with _viewer(config, run) as look:
         view = look()
         if watch and output == "table":
@@ -97,7 +97,7 @@ def status(
 
 def explain(run: RunName = None, config: Config = None, output: Output = "table") -> int:
     """Say why: have, need and verdict of each rule, what blocks, and what would be needed."""
-    _checked(output)
+    checked_output(output)
     with _viewer(config, run) as look:
         view = look()
     if output == "json":
@@ -189,11 +189,6 @@ def _exit_code(view: View) -> int:
         return BROKEN
     decision = view.document.get("decision")
     return BY_DECISION[decision["decision"]] if decision else UNDECIDED
-
-
-def _checked(output: str) -> None:
-    if output not in ("table", "json"):
-        raise Usage(f"--output: read {output!r}, must be table or json")
 
 
 def _print_json(value: Any) -> None:
