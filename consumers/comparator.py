@@ -68,6 +68,8 @@ class ComparatorPlan:
         group: Consumer group that spreads the partitions over comparators.
         member: Stable name of this process in the group.
         writes_pairs: Whether graded pairs go to their topic.
+        checkpoint_s: Least time between two checkpoints.
+        read_max: Most records that one step reads.
     """
 
     started: Started
@@ -76,6 +78,8 @@ class ComparatorPlan:
     group: str
     member: str
     writes_pairs: bool = True
+    checkpoint_s: float = CHECKPOINT_S
+    read_max: int = READ_MAX
 
 
 @dataclass(slots=True)
@@ -176,7 +180,7 @@ class Comparator:
 
     def _step(self, group: LogGroup) -> None:
         try:
-            records = group.read(READ_MAX, 0.1)
+            records = group.read(self._plan.read_max, 0.1)
         except Unavailable as trouble:
             self._trouble.warning("kafka: %s", trouble)
             return
@@ -205,7 +209,7 @@ class Comparator:
         self._answer_asks()
         self._writer.poll()
         self._tick(now_s)
-        if now_s - self._saved_s >= CHECKPOINT_S:
+        if now_s - self._saved_s >= self._plan.checkpoint_s:
             self._saved_s = now_s
             self._checkpoint(group, flush_s=2.0)
         self._throttle(group)
