@@ -122,7 +122,10 @@ class Gate:
         if self._loaded is None:
             self._load()
         assert self._loaded is not None
-        if self._decision is not None:
+        if self._decision is None and not self._is_judged and self._loaded.state.folded >= self._started.first_tile:
+            # 3. No tile is passed unjudged: its decision must not depend on when a gate ended.
+            self._look(self._loaded, self._hole)
+        if self._decision is not None or self._loaded is None:
             return False
         tile = self._next_tile(self._loaded)
         if tile is not None and not self._fold(self._loaded, tile):
