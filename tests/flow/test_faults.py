@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import redis
 
+from shadow.adapters.avro import decode, encode
 from shadow.adapters.kafka import KafkaLog
 from shadow.cli.demo import wait_for_ports
 from shadow.errors import Unavailable
 from shadow.ports import LogGroup
-from tests.flow.harness import send, wait_until
+from shadow.records.answers import Tick
+from tests.flow.harness import records_of, send, wait_until
 from tests.flow.machine import PARTITIONS, Machine
 from tests.services.kafka import ApacheKafka
 from tests.services.redis import RedisServer
@@ -181,3 +183,58 @@ def test_a_fenced_member_joins_again(kafka: ApacheKafka) -> None:
     first.close()
     writer.close()
     admin.close()
+
+
+def garbage(machine: Machine, topic: str, partition: int) -> list[bytes | None]:
+    """Values that cannot be read, or do not belong into this topic and partition."""
+    records = records_of(machine.log, topic)
+    mine = next(record.value for record in records if record.partition == partition)
+    tick = encode(Tick(machine.started.run if machine.started else ""))
+    values: list[bytes | None] = [None, b"", b"\xc3\x01" + bytes(8) + b"x", mine + b"!", mine[:-3], b"{" * 50]
+    return [*values, tick] if topic == machine.settings.topics.requests else values
+
+
+def test_foreign_records_are_put_aside_once(tmp_path: Path, kafka: ApacheKafka, redis_server: RedisServer) -> None:
+    """
+    Garbage of several kinds in both topics under traffic: each once among the dead letters with error and position,
+    the partitions go on, and a refold of the same log agrees.
+    """
+    with Machine(tmp_path, kafka.bootstrap, redis_server.url) as machine:
+        topics = machine.settings.topics
+        written: set[tuple[str, int, int]] = set()
+
+        def fault(traffic: Traffic) -> None:
+            writer = machine.log.writer()
+            for topic in (topics.requests, topics.answers):
+                for partition in range(PARTITIONS):
+                    wait_until(
+                        lambda t=topic, p=partition: machine.log.admin().ends(t)[p][1] > 0, "the partition has records"
+                    )
+                    for value in garbage(machine, topic, partition):
+                        writer.write(
+                            topic,
+                            partition,
+                            key=b"garbage",
+                            value=value,
+                            on_delivery=lambda error, offset, t=topic, p=partition: written.add((t, p, offset)),
+                        )
+            assert 0 == writer.flush(10)
+            writer.close()
+
+        machine.start()
+        wait_for_ports(machine.ports.values(), machine.supervisor)
+        with Traffic(machine.ports["proxy"]) as traffic:
+            traffic.more(200)
+            fault(traffic)
+            traffic.more(200)
+        machine.supervisor.stop(["proxy"])
+        machine.settle()
+        machine.supervisor.check()
+        machine.supervisor.stop()
+        for partition in range(PARTITIONS):
+            assert machine.offline(partition) == machine.stored(partition)
+        letters = [decode(record.value) for record in records_of(machine.log, topics.dead_letters)]
+    assert {200: traffic.sent} == traffic.statuses
+    assert len(written) == 26
+    assert sorted(written) == sorted((each.topic, each.partition, each.offset) for each in letters)
+    assert all(each.error for each in letters)
