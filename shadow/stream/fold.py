@@ -207,8 +207,9 @@ class Fold:
             self._decide_class(request, waiting, "unreadable")
             return
         production, candidate = (self._answer_of(waiting, exchange, role) for role in (PRODUCTION, CANDIDATE))
-        slices = self._slicer.slices_of(exchange)
-        grades = grade_pair(self._graders, slices, production, candidate, waiting.recorded)
+        waiting.slices = self._slicer.slices_of(exchange)
+        waiting.sides = {PRODUCTION: production, CANDIDATE: candidate}
+        grades = grade_pair(self._graders, waiting.slices, production, candidate, waiting.recorded)
         waiting.graded = grades.known
         waiting.needs = set(grades.asks)
         for (grader, role), ask in grades.asks.items():
@@ -228,9 +229,9 @@ class Fold:
         for name, by_role in waiting.graded.items():
             production, candidate = settle(by_role[PRODUCTION], by_role[CANDIDATE])
             settled[name] = {PRODUCTION: production, CANDIDATE: candidate}
-        answers = {role: self._answer_of(waiting, exchange, role) for role in (PRODUCTION, CANDIDATE)}
+        answers = waiting.sides
         tile, tally = self._tally_of(waiting)
-        counted = self._counted(exchange)
+        counted = self._counted(exchange, waiting.slices)
         sides = {role: _side(answer) for role, answer in answers.items()}
         self._tallier.count_pair(tally, counted, sides[PRODUCTION], sides[CANDIDATE], settled, self.state.references)
         effects.pairs.append(
@@ -336,8 +337,9 @@ class Fold:
             waiting.exchange = self._requests([request]).get(request)
         return waiting.exchange
 
-    def _counted(self, exchange: MirroredRequest) -> Counted:
-        slices = countable(self._slicer.slices_of(exchange), exchange.u, exchange.sample, exchange.quotas)
+    def _counted(self, exchange: MirroredRequest, slices: tuple[str, ...] | None = None) -> Counted:
+        known = slices if slices is not None else self._slicer.slices_of(exchange)
+        slices = countable(known, exchange.u, exchange.sample, exchange.quotas)
         return Counted(
             slices=slices,
             cell=cell_of(exchange.key),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from shadow.graders.grader import Graded
 from shadow.records.answers import ERROR, Answer, RecordedGrade
 from shadow.records.grades import Grade
 from shadow.records.requests import MirroredRequest
@@ -26,6 +27,8 @@ class Waiting:
         marked_us: Append time of the first mark that a grade was asked for; None before it.
         mark_offset: Answers offset of that mark.
         graded: Grades that need no recording, once the pair is complete: by grader, then role.
+        slices: Slices of the request, once the pair is complete.
+        sides: Both answers as graders see them, by role, once the pair is complete.
         needs: (grader, role) of the recorded grades that a complete pair waits for; None while incomplete.
     """
 
@@ -37,6 +40,8 @@ class Waiting:
     marked_us: int | None = None
     mark_offset: int = -1
     graded: dict[str, dict[str, Grade]] = field(default_factory=dict)
+    slices: tuple[str, ...] | None = None
+    sides: dict[str, Graded] = field(default_factory=dict)
     needs: set[tuple[str, str]] | None = None
 
     def has_role(self, role: str) -> bool:
