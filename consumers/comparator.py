@@ -143,13 +143,14 @@ class Comparator:
         self._stop = threading.Event()
         self._trouble = Repeated(log, every_s=5.0)
         self._is_ready = False
+        self._reason = "no checkpoint has gone through yet"
         self._saved_s = 0.0
 
     def readiness(self) -> tuple[bool, str]:
         """Whether the last checkpoint went through, and what is wrong otherwise."""
         if self._broken:
             return False, "; ".join(self._broken.values())
-        return self._is_ready, "ok" if self._is_ready else "no checkpoint has gone through yet"
+        return self._is_ready, "ok" if self._is_ready else self._reason
 
     def run(self, stop: threading.Event) -> None:
         """Fold until told to stop; then write the last checkpoint.
@@ -347,6 +348,7 @@ class Comparator:
         if self._writer.flush(flush_s) > 0:
             self._trouble.warning("kafka: records are not acknowledged; the checkpoint waits")
             self._is_ready = False
+            self._reason = "kafka: records are not acknowledged; the checkpoint waits"
             return
         self._reached("flushed")
         self._store_holes()
@@ -366,6 +368,7 @@ class Comparator:
                 # 4. Nothing is known; nothing is read until a checkpoint is through.
                 self._trouble.warning("redis: %s", trouble)
                 self._is_ready = False
+                self._reason = str(trouble)
                 return
         self._is_ready = True
         self._reached("saved")
@@ -525,5 +528,7 @@ class Comparator:
             except Unavailable as error:
                 if self._stop.is_set():
                     raise
+                self._is_ready = False
+                self._reason = str(error)
                 self._trouble.warning("%s; trying again", error)
                 self._stop.wait(0.5)
