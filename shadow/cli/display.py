@@ -125,11 +125,13 @@ def explanation(document: Mapping[str, Any], note: str = "") -> RenderableType:
     conditions = [row for row in rows if row["verdict"] in ("met", "not met")]
     rules = [row for row in rows if row["verdict"] not in ("met", "not met")]
     unmet = [row for row in conditions if row["verdict"] == "not met"]
+    is_decided = document.get("decision") is not None
     parts: list[RenderableType] = [_head(document), decision_text(document), Text()]
     if rows:
         parts.append(Text(f"conditions of evidence: {len(conditions) - len(unmet)} of {len(conditions)} met"))
-        parts.append(_reasons(unmet))
-        parts += [Text(), Text("rules"), _reasons(rules)]
+        if not is_decided:
+            parts.append(_reasons(unmet, with_eta=True))
+        parts += [Text(), Text("rules, those that block a promotion first"), _reasons(rules, with_eta=not is_decided)]
     rollback = document.get("judgement", {}).get("rollback")
     if rollback:
         parts.append(
@@ -144,13 +146,13 @@ def explanation(document: Mapping[str, Any], note: str = "") -> RenderableType:
     return Group(*parts)
 
 
-def _reasons(rows: Sequence[Mapping[str, Any]]) -> Table:
+def _reasons(rows: Sequence[Mapping[str, Any]], *, with_eta: bool) -> Table:
     """One paragraph a row: its verdict and the sentence with the numbers."""
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for row in rows:
-        eta = f"; at today's rate there in {_duration(row['eta_s'])}" if row["eta_s"] else ""
+        eta = f"; at today's rate there in {_duration(row['eta_s'])}" if with_eta and row["eta_s"] else ""
         table.add_row(Text(row["verdict"], style=STYLES.get(row["verdict"], "yellow")), row["reason"] + eta)
     return table
 
