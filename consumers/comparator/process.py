@@ -17,81 +17,38 @@ import logging
 import threading
 import time
 import uuid
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
+from consumers.comparator.asks import Asks
+from consumers.comparator.output import Output
+from consumers.comparator.plan import ComparatorPlan, Owned
+from consumers.comparator.published import publish
 from shadow.adapters.ask_http import AskPool
-from shadow.adapters.avro import decode, encode
+from shadow.adapters.avro import decode
 from shadow.adapters.content import content_of, request_in
 from shadow.adapters.logs import Repeated
 from shadow.errors import BrokenEvidence, InvalidRecord, Refused, Unavailable
 from shadow.graders.grader import Grader
-from shadow.graders.guard import read_safely
 from shadow.metrics import Metrics
 from shadow.ports import Change, Clock, Log, LogGroup, Store
 from shadow.records.answers import ASKED, Answer, AnswersRecord, RecordedGrade, Tick
-from shadow.records.dead_letters import DeadLetter
-from shadow.records.decisions import Started
 from shadow.records.grades import Grade
 from shadow.records.log import LogRecord
-from shadow.records.pairs import GradedPair
 from shadow.records.requests import MirroredRequest
-from shadow.records.tallies import CLASSES, ClosedTile
-from shadow.stream.fold import COMPARISON, Fold
+from shadow.stream.fold import Fold
 from shadow.stream.slice import Slicer
-from shadow.stream.state import AskNow, Effects, FoldSpec, fields_from_state, slot_of, state_from_fields
+from shadow.stream.state import Effects, FoldState, fields_from_state, slot_of, state_from_fields
 from shadow.stream.tally import Tallier
 
 log = logging.getLogger("shadow.comparator")
 
 T = TypeVar("T")
 
-CHECKPOINT_S = 1.0
-READ_MAX = 2000
-ASKS_MAX = 2000
 TICK_AGAIN_S = 5.0
 PRODUCER_TIME_GRACE_US = 2_000_000
 """Without LogAppendTime a request may be appended a little after its own time; its tile's tick waits for it."""
-VALUE_MAX = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class ComparatorPlan:
-    """Everything that a comparator is told.
-
-    Args:
-        started: The run.
-        spec: The fold's settings, for partition 0; the others differ by partition and offsets only.
-        topics: Topic names by `requests`, `answers`, `pairs`, `dead_letters`.
-        group: Consumer group that spreads the partitions over comparators.
-        member: Stable name of this process in the group.
-        writes_pairs: Whether graded pairs go to their topic.
-        checkpoint_s: Least time between two checkpoints.
-        read_max: Most records that one step reads.
-    """
-
-    started: Started
-    spec: FoldSpec
-    topics: Mapping[str, str]
-    group: str
-    member: str
-    writes_pairs: bool = True
-    checkpoint_s: float = CHECKPOINT_S
-    read_max: int = READ_MAX
-
-
-@dataclass(slots=True)
-class Owned:
-    """One partition that this comparator owns."""
-
-    fold: Fold
-    version: str | None
-    closed: list[ClosedTile] = field(default_factory=list)
-    saved_next: int = -1
-    tick_sent: tuple[int, float] = (-1, 0.0)
-    active_s: float = 0.0
 
 
 class Comparator:
@@ -128,20 +85,19 @@ class Comparator:
         self._slicer = slicer
         self._graders = {grader.name: grader for grader in graders}
         self._tallier = tallier
-        self._asks = asks
         self._metrics = metrics
         self._clock = clock
         self._reached = reached
         self._admin = log_.admin()
-        self._writer = log_.writer()
         self._log = log_
         self._owned: dict[int, Owned] = {}
         self._broken: dict[int, str] = {}
         self._unstored: dict[int, str | None] = {}
-        self._again: deque[tuple[float, int, AskNow]] = deque()
         self._is_paused: bool | None = False
         self._stop = threading.Event()
         self._trouble = Repeated(log, every_s=5.0)
+        self._output = Output(log_.writer(), plan.started.run, plan.topics, plan.member, clock, self._trouble)
+        self._asks = Asks(asks, self._graders, self._is_waited_for, self._trouble)
         self._is_ready = False
         self._reason = "no checkpoint has gone through yet"
         self._saved_s = 0.0
@@ -175,8 +131,7 @@ class Comparator:
         finally:
             self._owned.clear()
             group.close()
-            self._writer.flush(5.0)
-            self._writer.close()
+            self._output.close()
             self._admin.close()
 
     def _step(self, group: LogGroup) -> None:
@@ -207,8 +162,9 @@ class Comparator:
             self._carry_out(record.partition, owned, effects)
             owned.active_s = now_s
         self._reached("folded")
-        self._answer_asks()
-        self._writer.poll()
+        for partition, ask, grade in self._asks.grades(now_s):
+            self._output.grade(partition, ask, grade)
+        self._output.poll()
         self._tick(now_s)
         if now_s - self._saved_s >= self._plan.checkpoint_s:
             self._saved_s = now_s
@@ -245,77 +201,24 @@ class Comparator:
     def _put_aside(self, record: LogRecord, error: str) -> None:
         self._owned[record.partition].fold.state.counters["dead_letters"] += 1
         self._metrics.inc("shadow_dead_letters_total", topic=record.topic)
-        letter = DeadLetter(
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            error=error,
-            process=self._plan.member,
-            time_us=self._clock.now_us(),
-            value=(record.value or b"")[:VALUE_MAX],
-        )
-        key = f"{record.topic}/{record.partition}/{record.offset}".encode()
-        self._write(self._plan.topics["dead_letters"], 0, key, encode(letter))
+        self._output.put_aside(record, error)
 
     def _carry_out(self, partition: int, owned: Owned, effects: Effects) -> None:
         """Do what the fold asked for. Nothing of it changes what is counted."""
         owned.closed.extend(effects.closed)
         if self._plan.writes_pairs:
             for pair in effects.pairs:
-                self._write_pair(partition, pair)
+                self._output.pair(partition, pair)
         marked: set[int] = set()
         for ask in effects.asks:
             if not ask.is_marked and ask.request_offset not in marked:
                 marked.add(ask.request_offset)
-                self._write_grade(partition, ask, Grade(ASKED))
-            self._asks.submit(ask.ask, (partition, ask))
+                self._output.grade(partition, ask, Grade(ASKED))
+            self._asks.put(partition, ask)
 
-    def _write_pair(self, partition: int, pair: GradedPair) -> None:
-        self._write(self._plan.topics["pairs"], partition, pair.key.encode(), encode(pair))
-
-    def _write_grade(self, partition: int, ask: AskNow, grade: Grade) -> None:
-        record = RecordedGrade(
-            run=self._plan.started.run,
-            request_offset=ask.request_offset,
-            comparison=COMPARISON,
-            grader=ask.grader,
-            role=ask.role,
-            outcome=grade.outcome,
-            score=grade.score,
-            reason=grade.reason,
-        )
-        self._write_answers(partition, ask.key.encode(), record)
-
-    def _write_answers(self, partition: int, key: bytes, record: RecordedGrade | Tick) -> None:
-        headers = {"run": self._plan.started.run.encode()}
-        self._write(self._plan.topics["answers"], partition, key, encode(record), headers)
-
-    def _write(
-        self, topic: str, partition: int, key: bytes, value: bytes, headers: Mapping[str, bytes] | None = None
-    ) -> None:
-        """Queue a record; a full queue is waited for, since it empties or Kafka is away and nothing can go on."""
-        while not self._writer.write(topic, partition, key=key, value=value, headers=headers):
-            self._trouble.warning("kafka: the producer's queue is full; waiting for the broker")
-            self._writer.flush(1.0)
-
-    def _answer_asks(self) -> None:
-        """Append the grades that services gave; ask again where they did not answer and the pair still waits."""
-        now_s = time.monotonic()
-        for token, reply, error in self._asks.finished():
-            partition, ask = token
-            owned = self._owned.get(partition)
-            if owned is None or ask.request_offset not in owned.fold.state.waiting:
-                continue
-            if reply is None:
-                self._trouble.warning("grader %s: %s; asking again", ask.grader, error)
-                self._again.append((now_s + 2.0, partition, ask))
-                continue
-            self._write_grade(partition, ask, read_safely(self._graders[ask.grader], reply))
-        while self._again and self._again[0][0] <= now_s:
-            _, partition, ask = self._again.popleft()
-            owned = self._owned.get(partition)
-            if owned is not None and ask.request_offset in owned.fold.state.waiting:
-                self._asks.submit(ask.ask, (partition, ask))
+    def _is_waited_for(self, partition: int, request_offset: int) -> bool:
+        owned = self._owned.get(partition)
+        return owned is not None and request_offset in owned.fold.state.waiting
 
     def _tick(self, now_s: float) -> None:
         """Append the tick of each tile that ended, and plain ones while a partition is idle."""
@@ -333,7 +236,7 @@ class Comparator:
                 self._append_tick(partition, tiles.next_tick, tiles.end_us(tiles.next_tick))
             elif now_s - owned.active_s >= 1.0:
                 owned.active_s = now_s
-                self._write_answers(partition, b"", Tick(self._plan.started.run))
+                self._output.tick(partition, Tick(self._plan.started.run))
 
     def _append_tick(self, partition: int, tile: int, end_us: int) -> None:
         try:
@@ -341,11 +244,11 @@ class Comparator:
         except Unavailable as trouble:
             self._trouble.warning("kafka: %s", trouble)
             return
-        self._write_answers(partition, b"", Tick(self._plan.started.run, tile, requests_end))
+        self._output.tick(partition, Tick(self._plan.started.run, tile, requests_end))
 
     def _checkpoint(self, group: LogGroup, *, flush_s: float) -> None:
         # 1. What the folded records caused stands in the log before a snapshot goes past them.
-        if self._writer.flush(flush_s) > 0:
+        if self._output.flush(flush_s) > 0:
             self._trouble.warning("kafka: records are not acknowledged; the checkpoint waits")
             self._is_ready = False
             self._reason = "kafka: records are not acknowledged; the checkpoint waits"
@@ -388,33 +291,13 @@ class Comparator:
         self._metrics.observe("shadow_checkpoint_seconds", time.perf_counter() - began)
         owned.version = change.version
         owned.saved_next = state.next
-        for tile in owned.closed:
-            self._count_closed(tile)
+        publish(self._metrics, self._plan.started.run, partition, owned, self._clock.now_us())
         owned.closed.clear()
         state.changed.clear()
-        self._publish(partition, owned)
-
-    def _count_closed(self, tile: ClosedTile) -> None:
-        for key, vector in tile.tally.vectors.items():
-            if key.kind == "classes":
-                for name, count in zip(CLASSES, vector, strict=True):
-                    self._metrics.inc(
-                        "shadow_pairs_total", count, run=self._plan.started.run, slice=key.slice, result=name
-                    )
-
-    def _publish(self, partition: int, owned: Owned) -> None:
-        state = owned.fold.state
-        labels = {"run": self._plan.started.run, "partition": str(partition)}
-        lag_us = max(0, self._clock.now_us() - state.tiles.watermark_us)
-        self._metrics.set("shadow_watermark_lag_seconds", lag_us / 1e6, **labels)
-        self._metrics.set("shadow_waiting_pairs", len(state.waiting), **labels)
-        self._metrics.set("shadow_open_tiles", len(state.tallies), **labels)
-        for name in ("records", "duplicate", "late"):
-            self._metrics.set(f"shadow_answers_{name}", state.counters[name], **labels)
 
     def _throttle(self, group: LogGroup) -> None:
         """Stop reading while a checkpoint is stuck or too many grades are being asked for."""
-        must_pause = not self._is_ready or self._asks.pending() > ASKS_MAX
+        must_pause = not self._is_ready or self._asks.is_full
         if must_pause != self._is_paused:
             self._is_paused = must_pause
             (group.pause if must_pause else group.resume)(sorted(self._owned.keys() - self._broken.keys()))
@@ -448,24 +331,24 @@ class Comparator:
         )
         requests = self._requests_of(partition)
         stored = self._with_patience(lambda: self._store.load(slot_of(started.run, partition)))
+
+        def fold(state: FoldState | None = None) -> Fold:
+            return Fold(spec, self._slicer, list(self._graders.values()), self._tallier, requests, state)
+
         if stored is None:
-            return Owned(Fold(spec, self._slicer, list(self._graders.values()), self._tallier, requests), None)
+            return Owned(fold(), None)
         version, fields = stored
         if "broken" in fields:
             # A log's hole does not heal: the run cannot be completed by anybody.
             self._broken[partition] = fields["broken"].decode()
-            return Owned(Fold(spec, self._slicer, list(self._graders.values()), self._tallier, requests), version)
+            return Owned(fold(), version)
         try:
             state = state_from_fields(fields, spec)
         except InvalidRecord as error:
             log.warning("partition %d: %s; rebuilding it from the log", partition, error)
             self._with_patience(lambda: self._store.purge(slot_of(started.run, partition)))
-            return Owned(Fold(spec, self._slicer, list(self._graders.values()), self._tallier, requests), None)
-        owned = Owned(
-            Fold(spec, self._slicer, list(self._graders.values()), self._tallier, requests, state),
-            version,
-            saved_next=state.next,
-        )
+            return Owned(fold(), None)
+        owned = Owned(fold(state), version, saved_next=state.next)
         self._restore(partition, owned)
         return owned
 

@@ -1,0 +1,24 @@
+"""What the comparator's metrics show of a partition after a checkpoint."""
+
+from __future__ import annotations
+
+from consumers.comparator.plan import Owned
+from shadow.metrics import Metrics
+from shadow.records.tallies import CLASSES
+
+
+def publish(metrics: Metrics, run: str, partition: int, owned: Owned, now_us: int) -> None:
+    """Count the tiles that were closed since the last checkpoint, and show how far the partition is."""
+    for tile in owned.closed:
+        for key, vector in tile.tally.vectors.items():
+            if key.kind == "classes":
+                for name, count in zip(CLASSES, vector, strict=True):
+                    metrics.inc("shadow_pairs_total", count, run=run, slice=key.slice, result=name)
+    state = owned.fold.state
+    labels = {"run": run, "partition": str(partition)}
+    lag_us = max(0, now_us - state.tiles.watermark_us)
+    metrics.set("shadow_watermark_lag_seconds", lag_us / 1e6, **labels)
+    metrics.set("shadow_waiting_pairs", len(state.waiting), **labels)
+    metrics.set("shadow_open_tiles", len(state.tallies), **labels)
+    for name in ("records", "duplicate", "late"):
+        metrics.set(f"shadow_answers_{name}", state.counters[name], **labels)
