@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from consumers.loop import WallClock
 from shadow.adapters.memory_log import MemoryLog
 from shadow.adapters.memory_store import MemoryStore
 from tests.flow.harness import (
     HttpService,
     ProxyThread,
     Trial,
-    WallClock,
     begin,
     comparing,
     doubled,

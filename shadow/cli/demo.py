@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.panel import Panel
 
+from consumers.loop import WallClock
 from shadow.adapters import last_known
 from shadow.adapters.data import data_dir
 from shadow.adapters.embedded import EmbeddedBroker, EmbeddedStore, free_port
@@ -173,7 +174,7 @@ class Demo:
         if number == 1:
             self._start_role(supervisor, path, "proxy")
         self._wait_for_ports(supervisor)
-        started = begin(settings, log, wiring.WallClock()).started
+        started = begin(settings, log, WallClock()).started
         ready = [self._start_role(supervisor, path, role) for role in ("worker", "comparator", "gate")]
         # Traffic waits for the links: a backlog at the start would be a burst of calls on a busy machine.
         wait_until_ready(ready, supervisor)

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from consumers.loop import Readiness
+from consumers.loop import Readiness, WallClock
 from shadow.adapters.admin import AdminServer
 from shadow.adapters.avro import encode
 from shadow.adapters.logs import configure
@@ -109,7 +109,7 @@ def worker(
             member=wiring.member_name(role),
             topics=wiring.topic_names(settings),
             metrics=metrics,
-            clock=wiring.WallClock(),
+            clock=WallClock(),
             rate=settings.worker_rate(role),
             concurrency=parts.concurrency_of(settings, role),
             budget=parts.budget_of(settings, role),
@@ -152,7 +152,7 @@ def comparator(
             tallier=wiring.tallier_of(settings),
             asks=asks,
             metrics=metrics,
-            clock=wiring.WallClock(),
+            clock=WallClock(),
         )
         attached.readiness = comparator_.readiness
         try:
@@ -179,7 +179,7 @@ def gate(
     def body(attached: Attached, stop: threading.Event) -> None:
         store = wiring.open_store(settings)
         writer = attached.log.decisions(settings.topics.decisions, transactional_id(settings))
-        gate_ = Gate(attached.started, settings.policy(), store, writer, metrics, wiring.WallClock())
+        gate_ = Gate(attached.started, settings.policy(), store, writer, metrics, WallClock())
         attached.readiness = gate_.readiness
         try:
             gate_.run(stop)

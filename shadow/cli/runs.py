@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from consumers.loop import WallClock
 from shadow.adapters import last_known
 from shadow.adapters.logs import configure
 from shadow.cli import wiring
@@ -45,7 +46,7 @@ def start(
     settings = wiring.settings_from(config)
     log = wiring.open_log(settings)
     wiring.create_topics(settings, log)
-    begun = begin(settings, log, wiring.WallClock())
+    begun = begin(settings, log, WallClock())
     started = begun.started
     if output == "json":
         _print_json({"run": started.run, "attempt": started.attempt, "is_new": begun.is_new})

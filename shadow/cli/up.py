@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from consumers.loop import WallClock
 from shadow.adapters import last_known
 from shadow.adapters.embedded import EmbeddedBroker, EmbeddedStore
 from shadow.adapters.logs import configure
@@ -50,7 +51,7 @@ def up(
             stack.callback(last_known.forget, wiring.LOCAL)
         log = wiring.open_log(settings)
         wiring.create_topics(settings, log)
-        started = begin(settings, log, wiring.WallClock()).started
+        started = begin(settings, log, WallClock()).started
         typer.echo(f"run {started.run}; `shadow status -c {config} --watch` shows its progress; Ctrl-C stops", err=True)
         supervisor = stack.enter_context(Supervisor())
         for role in ROLES:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -94,13 +93,6 @@ def create_topics(settings: Settings, log: KafkaLog) -> None:
         admin.create_topics(partitions, config)
     finally:
         admin.close()
-
-
-class WallClock:
-    """The real clock."""
-
-    def now_us(self) -> int:
-        return time.time_ns() // 1000
 
 
 def graders_of(settings: Settings) -> list[Grader]:

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from consumers.comparator import Comparator, ComparatorPlan
 from consumers.gate import Gate
+from consumers.loop import WallClock
 from consumers.worker import Worker
 from shadow.adapters.ask_http import AskPool
 from shadow.adapters.avro import encode
@@ -35,11 +36,6 @@ from shadow.stream.tally import Tallier
 
 TILE_US = 1_000_000
 PARTITIONS = 2
-
-
-class WallClock:
-    def now_us(self) -> int:
-        return time.time_ns() // 1000
 
 
 def wait_until(is_true: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
