@@ -11,14 +11,17 @@ from typing import Annotated
 
 import typer
 
-from consumers.loop import WallClock
+from consumers.loop import WallClock, wait_for
 from shadow.adapters import last_known
 from shadow.adapters.embedded import EmbeddedBroker, EmbeddedStore
+from shadow.adapters.kafka import KafkaLog
 from shadow.adapters.logs import configure
 from shadow.cli import wiring
 from shadow.cli.begin import begin
 from shadow.cli.exits import exiting
 from shadow.cli.supervise import Supervisor, shadow_command
+from shadow.records.decisions import Started
+from shadow.settings.settings import Settings
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.", metavar="FILE")]
 
@@ -50,8 +53,9 @@ def up(
             last_known.save(wiring.LOCAL, dict(environment))
             stack.callback(last_known.forget, wiring.LOCAL)
         log = wiring.open_log(settings)
-        wiring.create_topics(settings, log)
-        started = begin(settings, log, WallClock()).started
+        started = _begun(settings, log, stop)
+        if started is None:
+            return 0
         typer.echo(f"run {started.run}; `shadow status -c {config} --watch` shows its progress; Ctrl-C stops", err=True)
         supervisor = stack.enter_context(Supervisor())
         for role in ROLES:
@@ -60,6 +64,17 @@ def up(
         while not stop.wait(1.0):
             supervisor.check()
     return 0
+
+
+def _begun(settings: Settings, log: KafkaLog, stop: threading.Event) -> Started | None:
+    """Create the topics and begin the run, once Kafka is there; None if told to stop before."""
+    begun: list[Started] = []
+
+    def try_to_begin() -> None:
+        wiring.create_topics(settings, log)
+        begun.append(begin(settings, log, WallClock()).started)
+
+    return begun[0] if wait_for("kafka", try_to_begin, stop) else None
 
 
 def _stop(stop: threading.Event, frame: FrameType | None) -> None:
