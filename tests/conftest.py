@@ -17,6 +17,14 @@ from tests.services.redis import RedisServer
 _versions = pytest.StashKey[dict[str, str]]()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs of the tests are not remembered among the user's own."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def kafka(request: pytest.FixtureRequest) -> Iterator[ApacheKafka]:
     """A real Apache Kafka. Tests share it: name topics and groups so that they cannot meet."""
