@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from consumers.loop import Readiness, serve, wait_for
@@ -12,9 +13,10 @@ from shadow.adapters.admin import AdminServer
 from shadow.adapters.kafka import KafkaLog
 from shadow.cli import wiring
 from shadow.cli.begin import runs_of, transactional_id
+from shadow.errors import Unavailable
 from shadow.gate.history import Run, unfinished
 from shadow.metrics import Metrics
-from shadow.ports import DecisionWriter
+from shadow.ports import Log
 from shadow.records.decisions import Started
 from shadow.settings.settings import Settings
 
@@ -42,10 +44,12 @@ Body = Callable[[Attached, threading.Event], object]
 
 
 def serve_attached(name: str, settings: Settings, metrics: Metrics, admin_port: int, body: Body) -> int:
-    """Serve the admin port, wait for Kafka and for the run, then run the process's own loop.
+    """Serve the admin port, wait for Kafka and for a run, then run the process's own loop until the run ends.
+
+    When the run has been decided, the process waits for the next one of its configuration.
 
     Args:
-        body: Gets the run and the stop flag; returns when it has drained.
+        body: Gets the run and a flag that is set when the run or the process shall end; returns when it has drained.
     """
     readiness = Readiness("waiting for kafka")
     attached = Attached(settings, wiring.open_log(settings), _NO_RUN, metrics, readiness)
@@ -53,16 +57,18 @@ def serve_attached(name: str, settings: Settings, metrics: Metrics, admin_port: 
     log.info("%s: metrics and probes on %s:%d", name, settings.admin.host, admin.port)
 
     def run(stop: threading.Event) -> None:
-        writer = attached.log.decisions(settings.topics.decisions, transactional_id(settings))
-        try:
-            started = _found_run(settings, writer, readiness, stop)
-        finally:
-            writer.close()
-        if started is not None:
+        while not stop.is_set():
+            started = _found_run(settings, attached.log, readiness, stop)
+            if started is None:
+                return
             log.info("%s: run %s", name, started.run)
             attached.started = started
             readiness.ready()
-            body(attached, stop)
+            with _until_decided(settings, attached.log, started, stop) as is_over:
+                body(attached, is_over)
+            attached.readiness = readiness
+            if not stop.is_set():
+                log.info("%s: run %s has ended", name, started.run)
 
     try:
         return serve(name, run)
@@ -70,28 +76,64 @@ def serve_attached(name: str, settings: Settings, metrics: Metrics, admin_port: 
         admin.stop()
 
 
-def _found_run(
-    settings: Settings, writer: DecisionWriter, readiness: Readiness, stop: threading.Event
-) -> Started | None:
-    """Look for the run until it is there; None if told to stop before."""
+@contextmanager
+def _until_decided(settings: Settings, log_: Log, started: Started, stop: threading.Event) -> Iterator[threading.Event]:
+    """A flag that is set once the run has ended, or the process shall end."""
+    is_over = threading.Event()
+
+    def pass_on() -> None:
+        while not is_over.is_set():
+            if stop.wait(0.1):
+                is_over.set()
+
+    def watch() -> None:
+        writer = log_.decisions(settings.topics.decisions, transactional_id(settings))
+        try:
+            while not is_over.wait(LOOK_S):
+                try:
+                    run = next((run for run in runs_of(writer) if run.name == started.run), None)
+                except Unavailable:
+                    continue  # the process's own loop says that Kafka is away
+                if run is not None and run.is_finished:
+                    is_over.set()
+        finally:
+            writer.close()
+
+    threads = [threading.Thread(target=target, name=target.__name__, daemon=True) for target in (pass_on, watch)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield is_over
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join(1.0)
+
+
+def _found_run(settings: Settings, log_: Log, readiness: Readiness, stop: threading.Event) -> Started | None:
+    """Look for an unfinished run until there is one; None if told to stop before."""
     is_said = False
     known: list[Run] = []
+    writer = log_.decisions(settings.topics.decisions, transactional_id(settings))
 
     def look() -> None:
         known[:] = runs_of(writer)
 
-    while not stop.is_set():
-        if not wait_for("kafka", look, stop, readiness):
-            return None
-        run = unfinished(known, settings.digest())
-        if run is not None:
-            return run.started
-        if not is_said:
-            log.info("no unfinished run has this configuration; waiting for `shadow start`")
-            is_said = True
-        readiness.not_ready("no unfinished run has this configuration; `shadow start` begins one")
-        stop.wait(LOOK_S)
-    return None
+    try:
+        while not stop.is_set():
+            if not wait_for("kafka", look, stop, readiness):
+                return None
+            run = unfinished(known, settings.digest())
+            if run is not None:
+                return run.started
+            if not is_said:
+                log.info("no unfinished run has this configuration; waiting for `shadow start`")
+                is_said = True
+            readiness.not_ready("no unfinished run has this configuration; `shadow start` begins one")
+            stop.wait(LOOK_S)
+        return None
+    finally:
+        writer.close()
 
 
 _NO_RUN = Started("", 0, "", "", "", "", 1, 0, (), (), 0, 0)

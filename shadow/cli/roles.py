@@ -94,14 +94,15 @@ def worker(
     from consumers.worker import Worker
 
     settings = _begin(config, log_format, log_level)
-    model = parts.model_of(settings, role)
+    # Made at once, so that a mistake is said at the start; a worker closes its model with the run.
+    models = [parts.model_of(settings, role)]
     metrics = Metrics("worker", {"role": [role], "topic": wiring.topic_names(settings).values()})
 
     def body(attached: Attached, stop: threading.Event) -> None:
         run = attached.started
         worker_ = Worker(
             attached.log,
-            model,
+            models.pop() if models else parts.model_of(settings, role),
             run=run.run,
             role=role,
             version=run.candidate if role == "candidate" else run.production,

@@ -37,9 +37,11 @@ class Machine:
         folder: For configuration and logs.
         bootstrap: Kafka.
         redis_url: The store.
+        pairs: Pairs at which the run is promoted; by default more than any test sends.
     """
 
-    def __init__(self, folder: Path, bootstrap: str, redis_url: str) -> None:
+    def __init__(self, folder: Path, bootstrap: str, redis_url: str, *, pairs: int = 10_000_000) -> None:
+        self._pairs = pairs
         self.folder = folder
         self.ports = {name: free_port() for name in ("proxy", "production", "candidate")}
         self.config = folder / "shadow.yaml"
@@ -79,11 +81,12 @@ class Machine:
             "expires": "1d",
             "stages": {
                 "shadow": {
-                    "needs": {"pairs": 5000, "within": "24h", "slice_pairs": 1250, "coverage": 0.98},
+                    "needs": {"pairs": self._pairs, "within": "24h", "slice_pairs": 100, "coverage": 0.98},
+                    # So wide that nothing is rolled back: these tests are about counting, not judging.
                     "rules": [
-                        {"quality": {"graders": {"correct": 1.0}, "margin": 0.03}},
-                        {"no_regression": {"slice": "even", "grader": "correct", "margin": 0.05, "strict": True}},
-                        {"floor": {"grader": "tagged", "min": 0.95}},
+                        {"quality": {"graders": {"correct": 1.0}, "margin": 0.9}},
+                        {"no_regression": {"slice": "even", "grader": "correct", "margin": 0.9}},
+                        {"floor": {"grader": "tagged", "min": 0.05}},
                     ],
                 }
             },
