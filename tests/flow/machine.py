@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -38,10 +39,25 @@ class Machine:
         bootstrap: Kafka.
         redis_url: The store.
         pairs: Pairs at which the run is promoted; by default more than any test sends.
+        deadline: Of the candidate's calls.
+        candidate: Command of the candidate's server, to which its port is added; None: it doubles, and is wrong
+            on some.
     """
 
-    def __init__(self, folder: Path, bootstrap: str, redis_url: str, *, pairs: int = 10_000_000) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        bootstrap: str,
+        redis_url: str,
+        *,
+        pairs: int = 10_000_000,
+        deadline: str = "10s",
+        candidate: Sequence[str] | None = None,
+    ) -> None:
         self._pairs = pairs
+        self._deadline = deadline
+        doubling = [sys.executable, "-m", "tests.flow.doubling"]
+        self._models = {"production": doubling, "candidate": candidate or [*doubling, "--wrong-every", "50"]}
         self.folder = folder
         self.ports = {name: free_port() for name in ("proxy", "production", "candidate")}
         self.config = folder / "shadow.yaml"
@@ -72,7 +88,9 @@ class Machine:
                 "upstream": f"http://127.0.0.1:{self.ports['production']}",
                 "mirror": {"sample": 1.0, "methods": ["POST"], "paths": ["/v1/*"], "report_interval": "500ms"},
             },
-            "workers": {"candidate": {"url": f"http://127.0.0.1:{self.ports['candidate']}", "deadline": "10s"}},
+            "workers": {
+                "candidate": {"url": f"http://127.0.0.1:{self.ports['candidate']}", "deadline": self._deadline}
+            },
             "slices": {"even": {"json": {"$.even": True}}},
             "graders": {
                 "correct": {"kind": "numeric", "tag": "answer", "expected": "json:$.metadata.answer"},
@@ -101,9 +119,8 @@ class Machine:
 
     def start(self) -> None:
         """Start the models, begin the run, and start every role."""
-        for name, wrong_every in (("production", "0"), ("candidate", "50")):
-            command = [sys.executable, "-m", "tests.flow.doubling", "--port", str(self.ports[name])]
-            self.supervisor.start(name, [*command, "--wrong-every", wrong_every])
+        for name, command in self._models.items():
+            self.supervisor.start(name, [*command, "--port", str(self.ports[name])])
         reply = self.run("start", "-o", "json")
         assert 0 == reply.returncode, reply.stderr
         wiring_run = json.loads(reply.stdout)["run"]
