@@ -43,6 +43,7 @@ def start(
 ) -> int:
     """Begin a run of this configuration; does nothing where one is going on."""
     checked_output(output)
+    configure("text", "error")
     settings = wiring.settings_from(config)
     log = wiring.open_log(settings)
     wiring.create_topics(settings, log)
@@ -59,6 +60,7 @@ def start(
 def runs(config: Config = None, output: Output = "table") -> int:
     """List the runs, newest last: from Kafka with -c, else those that this machine knows."""
     checked_output(output)
+    configure("text", "error")
     rows = _runs_of_kafka(config) if config is not None else _runs_of_machine()
     if output == "json":
         _print_json(rows)
@@ -119,7 +121,7 @@ def _viewer(config: Path | None, name: str | None) -> Iterator[Any]:
     try:
         found = _find(_runs(settings), name, settings)
     except Unavailable as away:
-        view = last_known_view(name)
+        view = last_known_view(name or _known_here(settings, away))
         note = f"last known state, since {away}"
         yield lambda: View(view.document, is_live=False, note=note)
         return
@@ -128,6 +130,19 @@ def _viewer(config: Path | None, name: str | None) -> Iterator[Any]:
         yield lambda: view_or_last_known(store, found)
     finally:
         store.close()
+
+
+def _known_here(settings: Settings, away: Unavailable) -> str:
+    """Name of the newest run of this configuration that this machine knows: another's decision is not its own.
+
+    Raises:
+        Usage: If it knows none.
+    """
+    beginning = settings.run_name(1).removesuffix("1")
+    for known in reversed(last_known.run_names()):
+        if known.startswith(beginning) and known.removeprefix(beginning).isdecimal():
+            return known
+    raise Usage(f"this machine knows no run of this configuration, and nobody can be asked: {away}")
 
 
 def _runs(settings: Settings) -> list[Run]:
