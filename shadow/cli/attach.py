@@ -117,7 +117,10 @@ def _found_run(settings: Settings, log_: Log, readiness: Readiness, stop: thread
     writer = log_.decisions(settings.topics.decisions, transactional_id(settings))
 
     def look() -> None:
-        known[:] = runs_of(writer)
+        try:
+            known[:] = runs_of(writer)
+        except Unavailable as trouble:
+            raise _without_topic(settings, log_) or trouble from trouble
 
     try:
         while not stop.is_set():
@@ -134,6 +137,19 @@ def _found_run(settings: Settings, log_: Log, readiness: Readiness, stop: thread
         return None
     finally:
         writer.close()
+
+
+def _without_topic(settings: Settings, log_: Log) -> Unavailable | None:
+    """The trouble of a log that answers and has no decisions topic yet; None where it is another one."""
+    admin = log_.admin()
+    try:
+        if admin.topic(settings.topics.decisions) is not None:
+            return None
+    except Unavailable:
+        return None
+    finally:
+        admin.close()
+    return Unavailable(f"kafka has no topic {settings.topics.decisions} yet; `shadow start` creates it")
 
 
 _NO_RUN = Started("", 0, "", "", "", "", 1, 0, (), (), 0, 0)

@@ -70,6 +70,8 @@ def test_kafka_away_at_the_start(
             assert (5, 1) == (refused.returncode, len(refused.stderr.strip().splitlines())), refused.stderr
             assert {None} == {process.poll() for process in processes.values()}
             broker.restart()
+            for role in waiting:
+                wait_until(lambda r=role: "`shadow start`" in is_ready(tree, r)[1], f"{role} names what is to be done")
             assert 0 == shadow("start").returncode
             wait_until(lambda: all(is_ready(tree, role)[0] == 200 for role in tree["admin"]), "all are ready")
             assert {200: 20} == send(int(tree["proxy"]["listen"].rpartition(":")[2]), 20, first=20)
