@@ -6,6 +6,7 @@ Act one: a candidate that cheats is rolled back with the reason. Act two: the fi
 
 from __future__ import annotations
 
+import shutil
 import socket
 import sys
 import tempfile
@@ -31,7 +32,7 @@ from shadow.adapters.embedded import EmbeddedBroker, EmbeddedStore, free_port
 from shadow.adapters.logs import configure
 from shadow.cli import wiring
 from shadow.cli.begin import begin, runs_of, transactional_id
-from shadow.cli.display import run_panel
+from shadow.cli.display import SHORT_VERDICTS, run_panel
 from shadow.cli.exits import exiting
 from shadow.cli.supervise import Supervisor, shadow_command
 from shadow.cli.traffic import Traffic, requests_module
@@ -156,7 +157,11 @@ class Demo:
         console.print()
         for act, decision in zip(self._example.acts, outcomes, strict=True):
             console.print(f"{act.title}: [bold]{decision}[/]", soft_wrap=True)
-        console.print("\nwhy, with the numbers: [bold]shadow explain[/]   (of either run: [bold]shadow runs[/])")
+        command = "shadow" if shutil.which("shadow") else Path(sys.executable).parent / "shadow"
+        console.print(
+            f"\nwhy, with the numbers: [bold]{command} explain[/]   (both runs: [bold]{command} runs[/])",
+            soft_wrap=True,
+        )
         return 0 if outcomes == [act.expects for act in self._example.acts] else 5
 
     def _start_service(self, supervisor: Supervisor, script: str) -> None:
@@ -293,7 +298,8 @@ def _progress_line(document: dict[str, Any], traffic: Traffic) -> str:
     verdicts: dict[str, int] = {}
     for line in document.get("judgement", {}).get("rules", []):
         verdicts[line["verdict"]] = verdicts.get(line["verdict"], 0) + 1
-    said = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "no tile closed yet"
+    said = ", ".join(f"{count} {SHORT_VERDICTS[verdict]}" for verdict, count in sorted(verdicts.items()))
+    said = said or "no tile closed yet"
     counted = document["running"]["classes"]["paired"]
     return (
         f"sent {traffic.sent.sent:,}   pairs counted {counted:,}   in closed tiles {document.get('window_pairs', 0):,}"

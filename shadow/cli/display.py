@@ -22,7 +22,9 @@ def run_panel(document: Mapping[str, Any], note: str = "") -> RenderableType:
     parts: list[RenderableType] = [_head(document), _progress(document)]
     judgement = document.get("judgement")
     if judgement is not None:
-        parts += [rules_table(judgement), _conditions(judgement)]
+        parts.append(rules_table(judgement))
+        if document.get("decision") is None:
+            parts.append(_conditions(judgement))
     parts.append(decision_text(document))
     if note:
         parts.append(Text(note, style="dim"))
@@ -100,8 +102,8 @@ def decision_text(document: Mapping[str, Any]) -> RenderableType:
     culprits = f"\nculprits: {', '.join(decision['culprits'])}" if decision["culprits"] else ""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(decision["decided_us"] / 1e6))
     return Panel(
-        f"{decision['reason']}{culprits}",
-        title=f"{decision['decision'].upper()}  {when}  decision {decision['decision_id']}",
+        f"{decision['reason']}{culprits}\ndecision {decision['decision_id']}",
+        title=f"{decision['decision'].upper()}  {when}",
         title_align="left",
         border_style=DECISIONS.get(decision["decision"], "white"),
     )

@@ -66,10 +66,10 @@ def runs(config: Config = None, output: Output = "table") -> int:
         _print_json(rows)
         return 0
     table = Table(box=None, header_style="dim")
-    for name in ("run", "stage", "attempt", "decision", "reason"):
+    for name in ("run", "stage", "attempt", "decision"):
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(row["run"], row["stage"], str(row["attempt"]), row["decision"] or "–", row["reason"] or "")
+        table.add_row(row["run"], row["stage"], str(row["attempt"]), row["decision"] or "–")
     Console(highlight=False).print(table if rows else "no runs yet")
     return 0
 
