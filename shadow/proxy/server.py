@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import os
@@ -228,8 +227,7 @@ async def _serve(proxy: Proxy, drain_s: float, on_ready: Callable[[int], None] |
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(NotImplementedError):
-            loop.add_signal_handler(number, interrupt, number)
+        loop.add_signal_handler(number, interrupt, number)
     await proxy.start()
     if on_ready is not None:
         on_ready(proxy.port)
