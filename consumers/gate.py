@@ -33,6 +33,7 @@ from shadow.gate.judgement import Judgement, judgement_to_json
 from shadow.gate.run import RunState, decide, fold_tile, judge_tile, state_from_bytes, state_to_bytes
 from shadow.metrics import STATES, VERDICTS, Metrics
 from shadow.ports import Change, Clock, DecisionWriter, Store
+from shadow.records.comparisons import tile_name
 from shadow.records.decisions import EXPIRE, HOLD, Decision, Started
 from shadow.records.log import LogRecord
 from shadow.records.policy import Policy
@@ -177,7 +178,7 @@ class Gate:
         number = loaded.state.folded + 1
         shares = []
         for partition in range(len(self._started.answers_from)):
-            (value,) = self._store.tiles(slot_of(self._started.run, partition), [number])
+            (value,) = self._store.tiles(slot_of(self._started.run, partition), [tile_name(number)])
             if value is None:
                 return None
             shares.append(ClosedTile.from_bytes(number, value))
@@ -196,7 +197,7 @@ class Gate:
         change = Change(
             version=str(uuid.uuid4()),
             state={"gate": state_to_bytes(loaded.state), "positions": orjson.dumps(loaded.positions)},
-            tiles={number: merged_bytes},
+            tiles={tile_name(number): merged_bytes},
         )
         try:
             self._store.swap(self._started.run, loaded.version, change)

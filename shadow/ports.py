@@ -201,15 +201,15 @@ class Change:
         version: Unique version that the slot has afterwards (a fresh UUID, never reused).
         state: Fields of the state to set.
         dropped: Fields of the state to delete.
-        tiles: Closed tiles to add, by number.
-        dropped_tiles: Closed tiles to delete.
+        tiles: Closed tiles to add, by name (`shadow.records.comparisons.tile_name`).
+        dropped_tiles: Names of closed tiles to delete.
     """
 
     version: str
     state: Mapping[str, bytes]
     dropped: Sequence[str] = ()
-    tiles: Mapping[int, bytes] | None = None
-    dropped_tiles: Sequence[int] = ()
+    tiles: Mapping[str, bytes] | None = None
+    dropped_tiles: Sequence[str] = ()
 
 
 class Store(Protocol):
@@ -231,12 +231,12 @@ class Store(Protocol):
         """
         ...
 
-    def tiles(self, slot: str, numbers: Sequence[int]) -> list[bytes | None]:
-        """Closed tiles by number, None where absent."""
+    def tiles(self, slot: str, names: Sequence[str]) -> list[bytes | None]:
+        """Closed tiles by name, None where absent."""
         ...
 
-    def tile_numbers(self, slot: str) -> list[int]:
-        """Numbers of the closed tiles in the slot, ascending."""
+    def tile_names(self, slot: str) -> list[str]:
+        """Names of the closed tiles in the slot, in no order."""
         ...
 
     def purge(self, slot: str) -> None:

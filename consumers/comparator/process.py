@@ -283,7 +283,7 @@ class Comparator:
             version=str(uuid.uuid4()),
             state=fields,
             dropped=dropped,
-            tiles={tile.number: tile.to_bytes() for tile in owned.closed},
+            tiles={tile.name: tile.to_bytes() for tile in owned.closed},
         )
         began = time.perf_counter()
         # 2. One compare-and-set.

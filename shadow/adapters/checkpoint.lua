@@ -4,8 +4,8 @@
 -- ARGV  1 expected version, empty where the slot must not exist
 --       2 new version
 --       3..6 numbers of: state fields to set, state fields to delete, tiles to set, tiles to delete
---       then name and value of each field to set, names to delete, number and value of each tile to set,
---       numbers to delete
+--       then name and value of each field to set, names to delete, name and value of each tile to set,
+--       names to delete
 -- Returns {"applied" or "refused", version that is stored now, empty where there is none}.
 --
 -- Redis does not take back what a failed script has written, so everything is checked before the first write,

@@ -20,7 +20,7 @@ class _Slot:
 
     version: str
     state: dict[str, bytes] = field(default_factory=dict)
-    tiles: dict[int, bytes] = field(default_factory=dict)
+    tiles: dict[str, bytes] = field(default_factory=dict)
 
 
 class MemoryStore:
@@ -54,24 +54,24 @@ class MemoryStore:
             for name in change.dropped:
                 state.pop(name, None)
             state.update(change.state)
-            for number in change.dropped_tiles:
-                tiles.pop(number, None)
+            for name in change.dropped_tiles:
+                tiles.pop(name, None)
             tiles.update(change.tiles or {})
             self._change({**self._slots, slot: _Slot(change.version, state, tiles)})
 
-    def tiles(self, slot: str, numbers: Sequence[int]) -> list[bytes | None]:
-        """Closed tiles by number, None where absent."""
+    def tiles(self, slot: str, names: Sequence[str]) -> list[bytes | None]:
+        """Closed tiles by name, None where absent."""
         with self._lock:
             self._check_up()
             found = self._slots.get(slot)
-            return [None if found is None else found.tiles.get(number) for number in numbers]
+            return [None if found is None else found.tiles.get(name) for name in names]
 
-    def tile_numbers(self, slot: str) -> list[int]:
-        """Numbers of the closed tiles in the slot, ascending."""
+    def tile_names(self, slot: str) -> list[str]:
+        """Names of the closed tiles in the slot, in no order."""
         with self._lock:
             self._check_up()
             found = self._slots.get(slot)
-            return [] if found is None else sorted(found.tiles)
+            return [] if found is None else list(found.tiles)
 
     def purge(self, slot: str) -> None:
         """Delete everything of a slot."""

@@ -1,7 +1,7 @@
 """Redis as a `shadow.ports.Store`: snapshots by slot, changed by one script only.
 
     shadow:{run/partition}:state    hash: the state's fields, and its version under @version
-    shadow:{run/partition}:tiles    hash: closed tiles by number
+    shadow:{run/partition}:tiles    hash: closed tiles by name
 
 Both keys of a slot lie in one hash slot of a cluster. Neither ever gets a time to live. A change, by number here
 and in the body:
@@ -125,16 +125,16 @@ class RedisStore:
             answer = client.eval(self._script, len(keys), *keys, *arguments)
         return answer[0].decode(), answer[1].decode()
 
-    def tiles(self, slot: str, numbers: Sequence[int]) -> list[bytes | None]:
-        """Closed tiles by number, None where absent."""
-        if not numbers:
+    def tiles(self, slot: str, names: Sequence[str]) -> list[bytes | None]:
+        """Closed tiles by name, None where absent."""
+        if not names:
             return []
-        names = [str(number) for number in numbers]
-        return list(self._ask("read tiles", lambda client: client.hmget(_key(slot, "tiles"), names)))
+        return list(self._ask("read tiles", lambda client: client.hmget(_key(slot, "tiles"), list(names))))
 
-    def tile_numbers(self, slot: str) -> list[int]:
-        """Numbers of the closed tiles in the slot, ascending."""
-        return sorted(int(name) for name in self._ask("list tiles", lambda client: client.hkeys(_key(slot, "tiles"))))
+    def tile_names(self, slot: str) -> list[str]:
+        """Names of the closed tiles in the slot, in no order."""
+        found = self._ask("list tiles", lambda client: client.hkeys(_key(slot, "tiles")))
+        return [name.decode() for name in found]
 
     def purge(self, slot: str) -> None:
         """Delete everything of a slot."""
@@ -196,9 +196,9 @@ def _arguments(expected: str | None, change: Change) -> list[bytes]:
     for name, value in change.state.items():
         parts += (name, value)
     parts += change.dropped
-    for number, tile in tiles.items():
-        parts += (str(number), tile)
-    parts += map(str, change.dropped_tiles)
+    for name, tile in tiles.items():
+        parts += (name, tile)
+    parts += change.dropped_tiles
     return [part.encode() if isinstance(part, str) else part for part in parts]
 
 

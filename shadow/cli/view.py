@@ -13,6 +13,7 @@ from shadow.adapters import last_known
 from shadow.errors import Unavailable, Usage
 from shadow.gate.history import Run
 from shadow.ports import Store
+from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_of_name
 from shadow.records.slices import ALL
 from shadow.records.tallies import CLASSES, Key, Tally
 from shadow.stream.account import Accounts
@@ -77,7 +78,8 @@ def running_counts(store: Store, run: str, partitions: int) -> dict[str, Any]:
         for reason, count in found.dropped.items():
             dropped[reason] = dropped.get(reason, 0) + count
         tallies = [value for name, value in stored[1].items() if name.startswith("tally:")]
-        closed = store.tiles(slot, store.tile_numbers(slot))
+        names = store.tile_names(slot)
+        closed = store.tiles(slot, [name for name in names if tile_of_name(name)[1] == CANDIDATE_PRODUCTION])
         tallies += [value.partition(b"\n")[2] for value in closed if value is not None]
         for value in tallies:
             vector = Tally.from_bytes(value).vectors.get(Key(ALL, "classes", ""), [0] * len(CLASSES))

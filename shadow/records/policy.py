@@ -9,17 +9,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from shadow.records.comparisons import (
+    BASELINE_PRODUCTION,
+    CANDIDATE_HUMAN,
+    CANDIDATE_PRODUCTION,
+    COMPARISON_BY_REFERENCE,
+    PRODUCTION,
+    ROLES_BY_COMPARISON,
+)
 from shadow.records.slices import ALL
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """The weighted mean grade is not below production's by more than `margin`."""
+    """The weighted mean grade is not below the reference's by more than `margin`.
+
+    Args:
+        against: The reference's role, `production` or `human`; the same in the rules below that have it.
+    """
 
     graders: Mapping[str, float]
     margin: float = 0.03
     slice: str = ALL
     kappa0: float = 0.2
+    against: str = PRODUCTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +44,7 @@ class NoRegression:
     margin: float = 0.05
     strict: bool = False
     kappa0: float = 0.2
+    against: str = PRODUCTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,7 @@ class Improve:
     by: float = 0.02
     fails: bool = False
     kappa0: float = 0.2
+    against: str = PRODUCTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +86,7 @@ class Equivalent:
     slice: str = ALL
     margin: float = 0.05
     kappa0: float = 0.2
+    against: str = PRODUCTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +138,23 @@ class NoRewardHacking:
     kappa0: float = 0.2
 
 
-Rule = Quality | NoRegression | Cap | Floor | Improve | Equivalent | Latency | Cost | NoRewardHacking
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """The candidate differs from production at most `margin` more often than production from itself (the baseline).
+
+    Args:
+        tag: Only the text within this tag of the answers is compared.
+        json: Or only what this JSON path finds in them; None for both: the whole text, white space aside.
+    """
+
+    margin: float = 0.05
+    slice: str = ALL
+    tag: str | None = None
+    json: str | None = None
+    kappa0: float = 0.2
+
+
+Rule = Quality | NoRegression | Cap | Floor | Improve | Equivalent | Latency | Cost | NoRewardHacking | Agreement
 
 KIND_BY_RULE: Mapping[type, str] = {
     Quality: "quality",
@@ -134,7 +166,15 @@ KIND_BY_RULE: Mapping[type, str] = {
     Latency: "latency",
     Cost: "cost",
     NoRewardHacking: "no_reward_hacking",
+    Agreement: "agreement",
 }
+
+
+def comparison_of(rule: Rule) -> str:
+    """The comparison whose tallies a rule reads."""
+    if isinstance(rule, Agreement):
+        return BASELINE_PRODUCTION
+    return COMPARISON_BY_REFERENCE[getattr(rule, "against", PRODUCTION)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +220,25 @@ class Policy:
         expires_s: Longest age of a run, seconds.
         tile_us: Length of a tile.
         evidence_deadline_us: How long after a tile's end its pairs may still complete.
+        human_deadline_us: The same for answers of people.
     """
 
     stages: tuple[StagePolicy, ...]
     expires_s: int = 7 * 86_400
     tile_us: int = 60_000_000
     evidence_deadline_us: int = 15 * 60_000_000
+    human_deadline_us: int = 6 * 3600 * 1_000_000
+
+    def deadline_us(self, comparison: str) -> int:
+        """Evidence deadline of a comparison."""
+        return self.human_deadline_us if comparison == CANDIDATE_HUMAN else self.evidence_deadline_us
+
+    def lag_tiles(self, comparison: str) -> int:
+        """How many tiles behind the main comparison's the gate folds a comparison's, so that it never waits long."""
+        return 0 if comparison == CANDIDATE_PRODUCTION else -(-self.deadline_us(comparison) // self.tile_us) + 1
+
+    @property
+    def comparisons(self) -> tuple[str, ...]:
+        """The comparisons that some rule of some stage reads, the main one first and always."""
+        used = {comparison_of(rule) for stage in self.stages for rule in stage.rules}
+        return tuple(name for name in ROLES_BY_COMPARISON if name == CANDIDATE_PRODUCTION or name in used)

@@ -11,6 +11,7 @@ to 128 sparse cells by hash of the sampling key. The layouts of the vectors, by 
     cost             n, sum_c, sum_p, sum_cc, sum_pp, sum_cp
     latency          candidate only slow, production only slow, n, production slow
     reward_hacking   candidate only, production only, n
+    agreement        candidate only differs from production, baseline only differs, n
     broken           pairs with a broken grade: they lower coverage
 
 A cell holds (n_h, S_h) with S the sum of D, except for `numeric` (S in steps of 0.05) and `cost`
@@ -23,6 +24,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
+
+from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_name
 
 CELLS: Final = 128
 """Hash cells of the cluster correction."""
@@ -38,6 +41,7 @@ WIDTH_BY_KIND: Final = {
     "cost": 6,
     "latency": 4,
     "reward_hacking": 3,
+    "agreement": 3,
     "broken": 1,
 }
 
@@ -119,6 +123,7 @@ class ClosedTile:
 
     Args:
         number: Tile number: append time in µs, divided by the tile's length.
+        comparison: The comparison whose tile it is.
         tally: Its counts.
         next: Answers offset behind the record that closed it.
         tau0_us: Frozen latency reference by name of the latency statistic.
@@ -128,15 +133,21 @@ class ClosedTile:
     tally: Tally
     next: int
     tau0_us: dict[str, int] = field(default_factory=dict)
+    comparison: str = CANDIDATE_PRODUCTION
+
+    @property
+    def name(self) -> str:
+        """Its name in the store."""
+        return tile_name(self.number, self.comparison)
 
     def to_bytes(self) -> bytes:
-        """Canonical bytes of the tile without its number, which is its key in the store."""
+        """Canonical bytes of the tile without what its name in the store says."""
         head = {"next": self.next, "tau0_us": self.tau0_us}
         return json.dumps(head, sort_keys=True, separators=(",", ":")).encode() + b"\n" + self.tally.to_bytes()
 
     @classmethod
-    def from_bytes(cls, number: int, value: bytes) -> ClosedTile:
+    def from_bytes(cls, number: int, value: bytes, comparison: str = CANDIDATE_PRODUCTION) -> ClosedTile:
         """Read what `to_bytes` wrote."""
         head, _, tally = value.partition(b"\n")
         parts = json.loads(head)
-        return cls(number, Tally.from_bytes(tally), parts["next"], parts["tau0_us"])
+        return cls(number, Tally.from_bytes(tally), parts["next"], parts["tau0_us"], comparison)

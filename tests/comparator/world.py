@@ -237,8 +237,8 @@ class World:
         slot = slot_of(RUN, partition)
         stored = self.store.load(slot)
         assert stored is not None
-        numbers = self.store.tile_numbers(slot)
-        return dict(stored[1]), dict(zip(numbers, self.store.tiles(slot, numbers), strict=True))
+        names = self.store.tile_names(slot)
+        return dict(stored[1]), dict(zip(names, self.store.tiles(slot, names), strict=True))
 
     def refolded(self, partition: int) -> tuple[dict[str, bytes], dict[int, bytes]]:
         """The same from an undisturbed fold of the log, up to where the store stands."""

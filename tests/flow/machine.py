@@ -191,7 +191,7 @@ class Machine:
     def closed(self) -> int:
         """Closed tiles that are stored, of all partitions."""
         assert self.started is not None
-        return sum(len(self.store.tile_numbers(slot_of(self.started.run, each))) for each in range(PARTITIONS))
+        return sum(len(self.store.tile_names(slot_of(self.started.run, each))) for each in range(PARTITIONS))
 
     def classes(self) -> dict[str, int]:
         """Requests of slice `all` by class, closed and open tiles together."""
@@ -207,8 +207,8 @@ class Machine:
         spec = wiring.fold_spec(self.settings, self.started, partition)
         state = state_from_fields(stored[1], spec)
         slot = slot_of(self.started.run, partition)
-        numbers = self.store.tile_numbers(slot)
-        return _comparable(state, dict(zip(numbers, self.store.tiles(slot, numbers), strict=True)))
+        names = self.store.tile_names(slot)
+        return _comparable(state, dict(zip(names, self.store.tiles(slot, names), strict=True)))
 
     def offline(self, partition: int) -> tuple[object, ...]:
         """The same from a fold of the log, up to where the stored snapshot stands."""
@@ -222,10 +222,10 @@ class Machine:
         fold = wiring.new_fold(self.settings, self.started, partition, wiring.decoded_requests(requests))
         until = int(str(self.head(partition)["next"]))
         closed = refold(fold, (r for r in records if r.partition == partition and r.offset < until))
-        return _comparable(fold.state, {tile.number: tile.to_bytes() for tile in closed})
+        return _comparable(fold.state, {tile.name: tile.to_bytes() for tile in closed})
 
 
-def _comparable(state: FoldState, tiles: dict[int, bytes | None]) -> tuple[object, ...]:
+def _comparable(state: FoldState, tiles: dict[str, bytes | None]) -> tuple[object, ...]:
     return (
         state.next,
         state.counters,

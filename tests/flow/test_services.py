@@ -87,4 +87,4 @@ def test_request_to_decision_and_the_same_digest_on_the_fakes(services):
 
 def closed_in(store, run, partition):
     """Numbers of the tiles that a partition has closed."""
-    return store.tile_numbers(slot_of(run, partition))
+    return sorted(store.tile_names(slot_of(run, partition)))
