@@ -153,6 +153,13 @@ class Agreement:
     json: str | None = None
     kappa0: float = 0.2
 
+    @property
+    def statistic(self) -> str:
+        """Name under which the counts of this rule are kept: what is compared, for example `tag:answer`."""
+        if self.tag is not None:
+            return f"tag:{self.tag}"
+        return f"json:{self.json}" if self.json is not None else ""
+
 
 Rule = Quality | NoRegression | Cap | Floor | Improve | Equivalent | Latency | Cost | NoRewardHacking | Agreement
 
