@@ -21,6 +21,8 @@ MODULE_BY_COMMAND: Final = {
     "runs": "runs",
     "status": "runs",
     "explain": "runs",
+    "replay": "replay",
+    "archive": "archive",
     "evaluate": "judge",
     "doctor": "doctor",
     "proxy": "roles",
