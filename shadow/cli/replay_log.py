@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
 
@@ -157,6 +158,7 @@ class RequestsByOffset:
         self._partition = partition
         self._put_aside = put_aside
         self._near: dict[int, LogRecord] = {}
+        self._unreadable: deque[int] = deque(maxlen=NEAR * CHUNK)
         self._end = -1
 
     def __call__(self, offsets: Sequence[int]) -> Mapping[int, MirroredRequest | None]:
@@ -165,12 +167,15 @@ class RequestsByOffset:
 
     def read(self, offset: int, following: Sequence[int]) -> MirroredRequest | None:
         """One request, None where it cannot be read; those that are expected to be looked up next come with it."""
+        if offset in self._unreadable:
+            return None  # the fold asks again for what it did not get
         record = self._near.pop(offset, None)
         if record is None:
             self._near = {near.offset: near for near in self._read([offset, *following])}
             record = self._near.pop(offset)
         request = request_in(record)
         if request is None:
+            self._unreadable.append(offset)
             self._put_aside(record, "the request cannot be read")
         return request
 
