@@ -24,13 +24,14 @@ from shadow.adapters.memory_store import MemoryStore
 from shadow.graders.grader import build
 from shadow.metrics import Metrics
 from shadow.records.answers import Answer
+from shadow.records.comparisons import CANDIDATE_PRODUCTION
 from shadow.records.decisions import Started
 from shadow.records.grades import GraderSpec
 from shadow.records.policy import Cap, Cost, Floor, Latency, NoRegression, Quality, Rule
 from shadow.records.requests import Live, MirroredRequest, Origin
 from shadow.records.slices import SliceSpec
 from shadow.stream.slice import Slicer
-from shadow.stream.state import FoldSpec
+from shadow.stream.state import Counting, FoldSpec
 from shadow.stream.tally import Tallier
 
 RUN = "candidate-00000000-1"
@@ -100,10 +101,11 @@ def main() -> None:
         size += len(value)
         log.append("answers", 0, b"", value, {"run": RUN.encode()})
     started = Started(RUN, 1, "v2", "v1", "0" * 64, "shadow", TILE_US, 0, (0,), (0,), 0, 10**12, True)
-    spec = FoldSpec(RUN, 0, 1, TILE_US, 0, 900_000_000, 0, 0)
+    spec = FoldSpec(RUN, 0, 1, TILE_US, 0, {CANDIDATE_PRODUCTION: 900_000_000}, 0, 0)
     stop, asks, seconds = threading.Event(), AskPool(), [0.0]
     plan = ComparatorPlan(started, spec, TOPICS, "benchmark", "benchmark")
     tallier = Tallier(RULES, {grader.name: grader.slices for grader in GRADERS})
+    counting = {CANDIDATE_PRODUCTION: Counting(tuple(build(grader) for grader in GRADERS), tallier)}
     metrics = Metrics("comparator")
 
     def reached(point: str) -> None:
@@ -111,8 +113,7 @@ def main() -> None:
             seconds[0] = time.perf_counter() - began
             stop.set()
 
-    graders = [build(grader) for grader in GRADERS]
-    comparator = Comparator(plan, log, store, Slicer(SLICES), graders, tallier, asks, metrics, clock, reached)
+    comparator = Comparator(plan, log, store, Slicer(SLICES), counting, asks, metrics, clock, reached)
     profile = cProfile.Profile()
     began = time.perf_counter()
     if options.profile:

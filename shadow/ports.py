@@ -231,6 +231,10 @@ class Store(Protocol):
         """
         ...
 
+    def field(self, slot: str, name: str) -> bytes | None:
+        """One field of a slot's state; None where it is absent."""
+        ...
+
     def tiles(self, slot: str, names: Sequence[str]) -> list[bytes | None]:
         """Closed tiles by name, None where absent."""
         ...

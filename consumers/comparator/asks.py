@@ -23,7 +23,7 @@ class Asks:
     Args:
         pool: Carries them out.
         graders: By name; they read the replies.
-        is_waited_for: Whether a pair, by partition and request offset, still waits for its grades.
+        is_waited_for: Whether a pair of a partition still waits for its grades.
         trouble: Told of services that do not answer.
     """
 
@@ -31,7 +31,7 @@ class Asks:
         self,
         pool: AskPool,
         graders: Mapping[str, Grader],
-        is_waited_for: Callable[[int, int], bool],
+        is_waited_for: Callable[[int, AskNow], bool],
         trouble: Repeated,
     ) -> None:
         self._pool = pool
@@ -53,7 +53,7 @@ class Asks:
         """Grades that came back; what had no answer is asked again while its pair waits."""
         for token, reply, error in self._pool.finished():
             partition, ask = token
-            if not self._is_waited_for(partition, ask.request_offset):
+            if not self._is_waited_for(partition, ask):
                 continue
             if reply is None:
                 self._trouble.warning("grader %s: %s; asking again", ask.grader, error)
@@ -62,5 +62,5 @@ class Asks:
             yield partition, ask, read_safely(self._graders[ask.grader], reply)
         while self._again and self._again[0][0] <= now_s:
             _, partition, ask = self._again.popleft()
-            if self._is_waited_for(partition, ask.request_offset):
+            if self._is_waited_for(partition, ask):
                 self.put(partition, ask)

@@ -13,7 +13,6 @@ from shadow.records.dead_letters import DeadLetter
 from shadow.records.grades import Grade
 from shadow.records.log import LogRecord
 from shadow.records.pairs import GradedPair
-from shadow.stream.fold import COMPARISON
 from shadow.stream.state import AskNow
 
 VALUE_MAX: Final = 64 * 1024
@@ -49,7 +48,7 @@ class Output:
         record = RecordedGrade(
             run=self._run,
             request_offset=ask.request_offset,
-            comparison=COMPARISON,
+            comparison=ask.comparison,
             grader=ask.grader,
             role=ask.role,
             outcome=grade.outcome,

@@ -17,7 +17,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -26,21 +26,27 @@ from consumers.comparator.output import Output
 from consumers.comparator.plan import ComparatorPlan, Owned
 from consumers.comparator.published import publish
 from shadow.adapters.ask_http import AskPool
-from shadow.adapters.avro import decode
 from shadow.adapters.content import content_of, request_in
 from shadow.adapters.logs import Repeated
 from shadow.errors import BrokenEvidence, InvalidRecord, Refused, Unavailable
-from shadow.graders.grader import Grader
 from shadow.metrics import Metrics
 from shadow.ports import Change, Clock, Log, LogGroup, Store
-from shadow.records.answers import ASKED, Answer, AnswersRecord, RecordedGrade, Tick
+from shadow.records.answers import ASKED, AnswersRecord, Tick
 from shadow.records.grades import Grade
 from shadow.records.log import LogRecord
 from shadow.records.requests import MirroredRequest
 from shadow.stream.fold import Fold
 from shadow.stream.slice import Slicer
-from shadow.stream.state import Effects, FoldState, fields_from_state, slot_of, state_from_fields
-from shadow.stream.tally import Tallier
+from shadow.stream.state import (
+    AnswersAt,
+    AskNow,
+    Counting,
+    Effects,
+    FoldState,
+    fields_from_state,
+    slot_of,
+    state_from_fields,
+)
 
 log = logging.getLogger("shadow.comparator")
 
@@ -59,8 +65,7 @@ class Comparator:
         log_: The log.
         store: Where snapshots go.
         slicer: Slices of the run.
-        graders: Graders of the run.
-        tallier: What to count.
+        counting: How each comparison grades and counts.
         asks: Carries out what graders ask for.
         metrics: Counters of this process.
         clock: Wall clock, for ticks only.
@@ -73,8 +78,7 @@ class Comparator:
         log_: Log,
         store: Store,
         slicer: Slicer,
-        graders: Sequence[Grader],
-        tallier: Tallier,
+        counting: Mapping[str, Counting],
         asks: AskPool,
         metrics: Metrics,
         clock: Clock,
@@ -83,8 +87,7 @@ class Comparator:
         self._plan = plan
         self._store = store
         self._slicer = slicer
-        self._graders = {grader.name: grader for grader in graders}
-        self._tallier = tallier
+        self._counting = counting
         self._metrics = metrics
         self._clock = clock
         self._reached = reached
@@ -97,7 +100,8 @@ class Comparator:
         self._stop = threading.Event()
         self._trouble = Repeated(log, every_s=5.0)
         self._output = Output(log_.writer(), plan.started.run, plan.topics, plan.member, clock, self._trouble)
-        self._asks = Asks(asks, self._graders, self._is_waited_for, self._trouble)
+        graders = {grader.name: grader for each in counting.values() for grader in each.graders}
+        self._asks = Asks(asks, graders, self._is_waited_for, self._trouble)
         self._is_ready = False
         self._reason = "no checkpoint has gone through yet"
         self._saved_s = 0.0
@@ -209,16 +213,17 @@ class Comparator:
         if self._plan.writes_pairs:
             for pair in effects.pairs:
                 self._output.pair(partition, pair)
-        marked: set[int] = set()
+        marked: set[tuple[int, str]] = set()
         for ask in effects.asks:
-            if not ask.is_marked and ask.request_offset not in marked:
-                marked.add(ask.request_offset)
+            if not ask.is_marked and (ask.request_offset, ask.comparison) not in marked:
+                marked.add((ask.request_offset, ask.comparison))
                 self._output.grade(partition, ask, Grade(ASKED))
             self._asks.put(partition, ask)
 
-    def _is_waited_for(self, partition: int, request_offset: int) -> bool:
+    def _is_waited_for(self, partition: int, ask: AskNow) -> bool:
         owned = self._owned.get(partition)
-        return owned is not None and request_offset in owned.fold.state.waiting
+        waiting = owned.fold.state.waiting.get(ask.request_offset) if owned is not None else None
+        return waiting is not None and ask.comparison in waiting.undecided
 
     def _tick(self, now_s: float) -> None:
         """Append the tick of each tile that ended, and plain ones while a partition is idle."""
@@ -227,7 +232,7 @@ class Comparator:
         for partition, owned in self._owned.items():
             if partition in self._broken:
                 continue
-            tiles = owned.fold.state.tiles
+            tiles = owned.fold.state.main.tiles
             tile, sent_s = owned.tick_sent
             if now_us >= tiles.end_us(tiles.next_tick) + grace_us and (
                 tile != tiles.next_tick or now_s - sent_s >= TICK_AGAIN_S
@@ -293,7 +298,7 @@ class Comparator:
         owned.saved_next = state.next
         publish(self._metrics, self._plan.started.run, partition, owned, self._clock.now_us())
         owned.closed.clear()
-        state.changed.clear()
+        state.stored()
 
     def _throttle(self, group: LogGroup) -> None:
         """Stop reading while a checkpoint is stuck or too many grades are being asked for."""
@@ -333,7 +338,7 @@ class Comparator:
         stored = self._with_patience(lambda: self._store.load(slot_of(started.run, partition)))
 
         def fold(state: FoldState | None = None) -> Fold:
-            return Fold(spec, self._slicer, list(self._graders.values()), self._tallier, requests, state)
+            return Fold(spec, self._slicer, self._counting, requests, self._answers_of(partition), state)
 
         if stored is None:
             return Owned(fold(), None)
@@ -354,20 +359,15 @@ class Comparator:
 
     def _restore(self, partition: int, owned: Owned) -> None:
         """Read the waiting requests' records again by their offsets."""
-        requests = {offset: request for request, w in owned.fold.state.waiting.items() for offset in w.offsets}
+        waiting = owned.fold.state.waiting.items()
+        requests = {offset: request for request, w in waiting if not w.is_parked for offset in w.offsets}
         try:
-            records = self._with_patience(
-                lambda: self._admin.read_at(self._plan.topics["answers"], partition, sorted(requests))
-            )
+            found = self._answers_of(partition)(sorted(requests))
         except BrokenEvidence as hole:
             self._break(partition, owned.version, str(hole))
             return
-        contents = []
-        for record in records:
-            content = decode(record.value)
-            if isinstance(content, Answer | RecordedGrade):
-                contents.append((requests[record.offset], record, content))
-        self._carry_out(partition, owned, owned.fold.restore(contents))
+        effects = owned.fold.restore([(requests[record.offset], record, content) for record, content in found])
+        self._carry_out(partition, owned, effects)
 
     def _requests_of(self, partition: int) -> Callable[[Sequence[int]], dict[int, MirroredRequest | None]]:
         def requests(offsets: Sequence[int]) -> dict[int, MirroredRequest | None]:
@@ -377,6 +377,16 @@ class Comparator:
             return {record.offset: request_in(record) for record in records}
 
         return requests
+
+    def _answers_of(self, partition: int) -> AnswersAt:
+        def answers(offsets: Sequence[int]) -> list[tuple[LogRecord, AnswersRecord]]:
+            records = self._with_patience(
+                lambda: self._admin.read_at(self._plan.topics["answers"], partition, sorted(offsets))
+            )
+            # They were folded before, so they can be decoded.
+            return [(record, content) for record in records if (content := self._content(record)) is not None]
+
+        return answers
 
     def _break(self, partition: int, version: str | None, hole: str) -> None:
         """Fold nothing more of a partition, and say so in the store, where the gate sees it."""

@@ -16,9 +16,9 @@ def publish(metrics: Metrics, run: str, partition: int, owned: Owned, now_us: in
                     metrics.inc("shadow_pairs_total", count, run=run, slice=key.slice, result=name)
     state = owned.fold.state
     labels = {"run": run, "partition": str(partition)}
-    lag_us = max(0, now_us - state.tiles.watermark_us)
+    lag_us = max(0, now_us - state.watermark_us)
     metrics.set("shadow_watermark_lag_seconds", lag_us / 1e6, **labels)
     metrics.set("shadow_waiting_pairs", len(state.waiting), **labels)
-    metrics.set("shadow_open_tiles", len(state.tallies), **labels)
+    metrics.set("shadow_open_tiles", len(state.main.tallies), **labels)
     for name in ("records", "duplicate", "late"):
         metrics.set(f"shadow_answers_{name}", state.counters[name], **labels)

@@ -59,6 +59,13 @@ class MemoryStore:
             tiles.update(change.tiles or {})
             self._change({**self._slots, slot: _Slot(change.version, state, tiles)})
 
+    def field(self, slot: str, name: str) -> bytes | None:
+        """One field of a slot's state; None where it is absent."""
+        with self._lock:
+            self._check_up()
+            found = self._slots.get(slot)
+            return None if found is None else found.state.get(name)
+
     def tiles(self, slot: str, names: Sequence[str]) -> list[bytes | None]:
         """Closed tiles by name, None where absent."""
         with self._lock:

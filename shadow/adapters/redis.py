@@ -125,6 +125,11 @@ class RedisStore:
             answer = client.eval(self._script, len(keys), *keys, *arguments)
         return answer[0].decode(), answer[1].decode()
 
+    def field(self, slot: str, name: str) -> bytes | None:
+        """One field of a slot's state; None where it is absent."""
+        found: bytes | None = self._ask("read a field", lambda client: client.hget(_key(slot, "state"), name))
+        return found
+
     def tiles(self, slot: str, names: Sequence[str]) -> list[bytes | None]:
         """Closed tiles by name, None where absent."""
         if not names:

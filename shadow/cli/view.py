@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,25 +70,28 @@ def running_counts(store: Store, run: str, partitions: int) -> dict[str, Any]:
         for name, count in head.get("counters", {}).items():
             counters[name] = counters.get(name, 0) + count
         # A snapshot of another format is counted again by its comparator; until then nothing is said of it.
-        found = Accounts.from_json(head.get("accounts", []) if head.get("format") == FORMAT else []).account()
+        is_known = head.get("format") == FORMAT
+        found = Accounts.from_json(head["accounts"] if is_known else []).account()
         account["seen"] += found.seen
         account["present"] += found.present
         account["lost"] += found.lost
         account["open"] += found.open
         for reason, count in found.dropped.items():
             dropped[reason] = dropped.get(reason, 0) + count
-        tallies = [value for name, value in stored[1].items() if name.startswith("tally:")]
-        names = store.tile_names(slot)
-        closed = store.tiles(slot, [name for name in names if tile_of_name(name)[1] == CANDIDATE_PRODUCTION])
-        tallies += [value.partition(b"\n")[2] for value in closed if value is not None]
-        for value in tallies:
-            vector = Tally.from_bytes(value).vectors.get(Key(ALL, "classes", ""), [0] * len(CLASSES))
-            for name, count in zip(CLASSES, vector, strict=True):
-                classes[name] += count
+        if is_known:
+            _add_classes(classes, head["comparisons"][CANDIDATE_PRODUCTION]["closed"])
         for name, value in stored[1].items():
-            if name.startswith("waiting:"):
+            kind, _, tile = name.partition(":")
+            if kind == "tally" and tile_of_name(tile)[1] == CANDIDATE_PRODUCTION:
+                _add_classes(classes, Tally.from_bytes(value).vectors.get(Key(ALL, "classes", ""), ()))
+            elif kind == "waiting":
                 waiting += len(json.loads(value))
     return {"classes": classes, "waiting": waiting, "counters": counters, "account": {**account, "dropped": dropped}}
+
+
+def _add_classes(classes: dict[str, int], counts: Sequence[int]) -> None:
+    for name, count in zip(CLASSES, counts, strict=False):  # nothing is counted yet where there are none
+        classes[name] += count
 
 
 def last_known_view(run: str | None) -> View:

@@ -16,14 +16,16 @@ from shadow.adapters.kafka import KafkaLog
 from shadow.adapters.redis import RedisStore
 from shadow.errors import Usage
 from shadow.graders.grader import Grader, build
+from shadow.records.comparisons import BASELINE, CANDIDATE, CANDIDATE_PRODUCTION, HUMAN
 from shadow.records.decisions import Started
 from shadow.records.log import LogRecord
+from shadow.records.policy import Agreement, Rule, comparison_of, graders_named
 from shadow.records.requests import MirroredRequest
 from shadow.settings.loader import load
 from shadow.settings.settings import Settings
 from shadow.stream.fold import Fold
 from shadow.stream.slice import Slicer
-from shadow.stream.state import FoldSpec, RequestsAt
+from shadow.stream.state import AnswersAt, Counting, FoldSpec, RequestsAt
 from shadow.stream.tally import Tallier
 from shadow.usage import Price
 
@@ -100,10 +102,24 @@ def graders_of(settings: Settings) -> list[Grader]:
     return [build(spec) for spec in settings.grader_specs()]
 
 
-def tallier_of(settings: Settings) -> Tallier:
-    """Counts what the rules of every stage need."""
-    rules = tuple(rule for stage in settings.policy().stages for rule in stage.rules)
-    return Tallier(rules, {spec.name: spec.slices for spec in settings.grader_specs()})
+def counting_of(settings: Settings) -> dict[str, Counting]:
+    """How each comparison that some rule reads grades and counts."""
+    rules = [rule for stage in settings.policy().stages for rule in stage.rules]
+    graders = graders_of(settings)
+    return {name: _counting_of(name, rules, graders) for name in settings.policy().comparisons}
+
+
+def _counting_of(comparison: str, rules: Sequence[Rule], graders: Sequence[Grader]) -> Counting:
+    own = [rule for rule in rules if comparison_of(rule) == comparison]
+    if comparison != CANDIDATE_PRODUCTION:
+        # People and baselines are graded by what their rules name; production by everything that is configured.
+        named = {name for rule in own for name in graders_named(rule)}
+        graders = [grader for grader in graders if grader.name in named]
+    return Counting(
+        tuple(graders),
+        Tallier(own, {grader.name: grader.slices for grader in graders}),
+        tuple(rule for rule in own if isinstance(rule, Agreement)),
+    )
 
 
 def fold_spec(settings: Settings, started: Started, partition: int = 0) -> FoldSpec:
@@ -115,10 +131,10 @@ def fold_spec(settings: Settings, started: Started, partition: int = 0) -> FoldS
         partitions=len(started.answers_from),
         tile_us=started.tile_us,
         first_tile=started.first_tile,
-        deadline_us=policy.evidence_deadline_us,
+        deadlines_us={name: policy.deadline_us(name) for name in policy.comparisons},
         requests_from=started.requests_from[partition],
         answers_from=started.answers_from[partition],
-        candidate_rate=settings.worker_rate("candidate"),
+        rates={role: settings.worker_rate(role) for role in (CANDIDATE, BASELINE, HUMAN)},
         price=prices_of(settings),
     )
 
@@ -128,14 +144,16 @@ def prices_of(settings: Settings) -> dict[str, Price]:
     return {role: settings.price(role) for role in ("production", "candidate")}
 
 
-def new_fold(settings: Settings, started: Started, partition: int, requests: RequestsAt) -> Fold:
+def new_fold(
+    settings: Settings, started: Started, partition: int, requests: RequestsAt, answers: AnswersAt | None = None
+) -> Fold:
     """A fold at the beginning of a run, for replays and tests."""
     return Fold(
         fold_spec(settings, started, partition),
         Slicer(settings.slice_specs()),
-        graders_of(settings),
-        tallier_of(settings),
+        counting_of(settings),
         requests,
+        answers,
     )
 
 

@@ -177,6 +177,19 @@ KIND_BY_RULE: Mapping[type, str] = {
 }
 
 
+def graders_named(rule: Rule) -> tuple[str, ...]:
+    """The graders that a rule reads."""
+    match rule:
+        case Quality():
+            return tuple(rule.graders)
+        case NoRewardHacking():
+            return (rule.reward, *rule.verifiable)
+        case Latency() | Cost() | Agreement():
+            return ()
+        case _:
+            return (rule.grader,)
+
+
 def comparison_of(rule: Rule) -> str:
     """The comparison whose tallies a rule reads."""
     if isinstance(rule, Agreement):

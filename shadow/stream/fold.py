@@ -1,20 +1,25 @@
-"""The one fold: answers records of one partition, in log order, to closed tiles.
+"""The one fold: answers records of one partition, in log order, to closed tiles of every comparison.
 
     record ──► watermark ──► close ──► pair ──► slice ──► grade ──► tally ──► close
                                             └─► asks (recorded grades come back through the log)
 
 Used by the comparator, by replay and by the offline stage. Everything it decides is a function of the
-records and their append times, so no clock, no crash and no replay can change it. Requests that must
-be read by offset (they are constants of the log) come through the `requests` argument.
+records and their append times, so no clock, no crash and no replay can change it. Records that must be
+read again by offset (they are constants of the log) come through the arguments `requests` and `answers`.
+
+A request is met once, by the first record that names it or by the deadline of a tile without it; from then on
+each comparison waits for it until it has decided it: as a pair, or as one of the classes that are none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
-from shadow.graders.grader import Graded, Grader
+from shadow.graders.grader import Graded
 from shadow.records.answers import (
     ASKED,
+    EVERY_RUN,
     NO_EVIDENCE,
     UNREADABLE,
     Answer,
@@ -23,27 +28,28 @@ from shadow.records.answers import (
     Report,
     Tick,
 )
+from shadow.records.comparisons import BASELINE, CANDIDATE, CANDIDATE_PRODUCTION, ROLES_BY_COMPARISON
 from shadow.records.grades import BROKEN, Grade
 from shadow.records.log import LogRecord
 from shadow.records.pairs import GradedPair
 from shadow.records.requests import MirroredRequest
-from shadow.records.tallies import ClosedTile, Tally
+from shadow.records.tallies import CLASSES, ClosedTile, Key, Tally
 from shadow.stream.account import Mark
+from shadow.stream.agree import count_agreement
 from shadow.stream.answer import is_asked
 from shadow.stream.grade import grade_pair, settle
-from shadow.stream.pair import Decided, Waiting
+from shadow.stream.pair import Offsets, Undecided, Waiting
+from shadow.stream.sides import graded_of_answer, graded_of_live
 from shadow.stream.slice import Slicer, countable
-from shadow.stream.state import AskNow, Effects, FoldSpec, FoldState, RequestsAt
-from shadow.stream.tally import Counted, Side, Tallier, cell_of
+from shadow.stream.state import AnswersAt, AskNow, Compared, Counting, Effects, FoldSpec, FoldState, RequestsAt
+from shadow.stream.tally import Counted, Side, cell_of
 from shadow.stream.tile import Tiles
-from shadow.usage import Price, tokens_of
+from shadow.usage import Price
 
-PRODUCTION = "production"
-CANDIDATE = "candidate"
-COMPARISON = "candidate-production"
-
-MARK_GRACE_US = 120_000_000
+MARK_GRACE_US: Final = 120_000_000
 """How much longer than a grader's budget a pair waits for a recorded grade (design.md, section 5)."""
+
+_CLASSES_OF_ALL: Final = Key("all", "classes", "")
 
 
 class Fold:
@@ -52,9 +58,9 @@ class Fold:
     Args:
         spec: The run and the partition.
         slicer: Slices of the run.
-        graders: Graders of the run.
-        tallier: What to count.
+        counting: How each comparison of the spec grades and counts.
         requests: Reads requests by offset.
+        answers: Reads records of the answers by offset; needed where a comparison is slower than the main one.
         state: Where to go on; None for the run's beginning.
     """
 
@@ -62,28 +68,46 @@ class Fold:
         self,
         spec: FoldSpec,
         slicer: Slicer,
-        graders: Sequence[Grader],
-        tallier: Tallier,
+        counting: Mapping[str, Counting],
         requests: RequestsAt,
+        answers: AnswersAt | None = None,
         state: FoldState | None = None,
     ) -> None:
+        if spec.slow and answers is None:
+            raise ValueError(f"{', '.join(sorted(spec.slow))} waits long, so its records must be readable by offset")
         self.spec = spec
         self._slicer = slicer
-        self._graders = graders
-        self._tallier = tallier
+        self._counting = counting
         self._requests = requests
-        self._budget_us = max((grader.budget_us for grader in graders if grader.is_recorded), default=0)
-        self.state = state if state is not None else self.first_state(spec, tallier)
-        self._held: dict[int, None] = {}
+        self._answers = answers
+        self._roles = {name: ROLES_BY_COMPARISON[name] for name in spec.deadlines_us}
+        self._by_role = {
+            role: tuple(name for name, roles in self._roles.items() if role in roles)
+            for roles in self._roles.values()
+            for role in roles
+        }
+        self._sampled = {
+            name: tuple(role for role in roles if spec.rates.get(role, 1.0) < 1.0)
+            for name, roles in self._roles.items()
+        }
+        graders = [grader for each in counting.values() for grader in each.graders if grader.is_recorded]
+        self._budget_us = max((grader.budget_us for grader in graders), default=0)
+        self.state = state if state is not None else self.first_state(spec, counting)
+        self._held: dict[tuple[int, str], None] = {}
 
     @staticmethod
-    def first_state(spec: FoldSpec, tallier: Tallier) -> FoldState:
+    def first_state(spec: FoldSpec, counting: Mapping[str, Counting]) -> FoldState:
         """The state before the run's first record."""
         return FoldState(
             next=spec.answers_from,
-            tiles=Tiles(spec.tile_us, spec.deadline_us, spec.first_tile),
-            decided=Decided(spec.requests_from),
-            references=tallier.references(spec.reference_share),
+            met=Offsets(spec.requests_from),
+            compared={
+                name: Compared(
+                    Tiles(spec.tile_us, deadline_us, spec.first_tile),
+                    counting[name].tallier.references(spec.reference_share),
+                )
+                for name, deadline_us in spec.deadlines_us.items()
+            },
         )
 
     def apply(self, record: LogRecord, content: AnswersRecord | None) -> Effects:
@@ -94,18 +118,19 @@ class Fold:
             content: What it says; None where it belongs to another run or cannot be read.
         """
         state, effects = self.state, Effects()
-        state.tiles.watermark_us = max(state.tiles.watermark_us, record.time_us)
+        if record.time_us > state.watermark_us:
+            state.watermark_us = record.time_us
         state.next = record.offset + 1
         self._close(effects)
         match content:
-            case Answer() if content.run in (self.spec.run, "*"):
+            case Answer() if content.run == self.spec.run or content.run == EVERY_RUN:
                 state.counters["records"] += 1
-                self._apply_answer(content, record.offset, effects)
-            case RecordedGrade() if content.run == self.spec.run and content.comparison == COMPARISON:
+                if content.request_offset >= self.spec.requests_from and content.role in self._by_role:
+                    self._apply_answer(content, record.offset, effects)
+            case RecordedGrade() if content.run == self.spec.run and content.comparison in self._roles:
                 self._apply_grade(content, record, effects)
             case Tick(tile=int(tile)) if content.run == self.spec.run:
-                if state.tiles.tick(tile, content.requests_end, record.time_us):
-                    state.accounts.tick(state.tiles.ends[-1])
+                self._apply_tick(tile, content.requests_end, record.time_us)
             case Report():
                 mark = Mark(content.sequence, content.seen, dict(content.dropped))
                 state.accounts.report(content.process, content.epoch_us, mark, is_final=content.is_final)
@@ -118,218 +143,327 @@ class Fold:
         """Fill the waiting requests again after a load; counts nothing.
 
         Args:
-            records: (request offset, record, content) of every offset that the waiting requests name,
-                ascending by answers offset.
+            records: (request offset, record, content) of every offset that the waiting requests name which are
+                not parked, ascending by answers offset.
 
         Returns:
             The asks that must be put again, because no grade of theirs stands in the log.
         """
         effects = Effects()
-        for request_offset, record, content in records:
-            waiting = self.state.waiting[request_offset]
-            match content:
-                case Answer():
-                    waiting.answers.setdefault(content.role, content)
-                    waiting.exchange = waiting.exchange or content.exchange
-                case RecordedGrade(outcome="asked"):
-                    waiting.marked_us, waiting.mark_offset = record.time_us, record.offset
-                case RecordedGrade():
-                    grade = Grade(content.outcome, content.score, content.reason)
-                    waiting.recorded.setdefault((content.grader, content.role), grade)
-                case _:
-                    pass
-        for request_offset, waiting in sorted(self.state.waiting.items()):
-            if self._is_complete(waiting):
-                self._grade(request_offset, waiting, effects)
-        # Marks are in log order, so the pair that was marked first is also the first to be broken.
-        marked = [(w.mark_offset, request) for request, w in self.state.waiting.items() if w.marked_us is not None]
-        self._held = {request: None for _, request in sorted(marked)}
+        for request, record, content in records:
+            self._refill(self.state.waiting[request], record, content)
+        for request, waiting in sorted(self.state.waiting.items()):
+            if not waiting.is_parked:
+                self._grade_complete(request, waiting, effects)
+        self._find_held()
         return effects
+
+    def _find_held(self) -> None:
+        """Marks are in log order, so the pair that was marked first is also the first to be broken."""
+        marked = [
+            (undecided.mark_offset, request, name)
+            for request, waiting in self.state.waiting.items()
+            for name, undecided in waiting.undecided.items()
+            if undecided.marked_us is not None
+        ]
+        self._held = {(request, name): None for _, request, name in sorted(marked)}
+
+    def _refill(self, waiting: Waiting, record: LogRecord, content: AnswersRecord) -> None:
+        match content:
+            case Answer():
+                waiting.add_answer(content)
+            case RecordedGrade() if content.comparison in waiting.undecided:
+                waiting.undecided[content.comparison].take(record, content)
+            case _:
+                pass
+
+    def _apply_tick(self, tile: int, requests_end: int, time_us: int) -> None:
+        """All comparisons have counted the same ticks, whatever each of them has closed."""
+        for name, compared in self.state.compared.items():
+            if compared.tiles.tick(tile, requests_end, time_us) and name == CANDIDATE_PRODUCTION:
+                self.state.accounts.tick(compared.tiles.ends[-1])
 
     def _apply_answer(self, answer: Answer, offset: int, effects: Effects) -> None:
         state, request = self.state, answer.request_offset
-        if request < self.spec.requests_from:
-            return
-        tile = state.tiles.tile_of(answer.request_time_us, self.spec.first_tile)
-        is_closed = tile < state.tiles.oldest
-        if request in state.decided:
-            state.counters["late" if is_closed else "duplicate"] += 1
-            return
         waiting = state.waiting.get(request)
-        if waiting is not None and waiting.has_role(answer.role):
-            state.counters["duplicate"] += 1
+        if waiting is None and request in state.met:
+            self._count_repeat(answer, is_there=False)
             return
         if waiting is None:
-            waiting = state.waiting[request] = Waiting(tile)
-        waiting.add_answer(answer, offset)
-        state.changed.add(waiting.tile)
-        if is_closed:
-            state.counters["late"] += 1
-            self._decide_class(request, waiting, "missing")
-        elif answer.outcome == UNREADABLE:
-            self._decide_class(request, waiting, "unreadable")
-        elif self._is_complete(waiting):
-            self._complete(request, waiting, effects)
+            waiting = Waiting(self._tile_of(answer))
+            waiting.add_answer(answer)
+            waiting.offsets.append(offset)
+            self._meet(request, waiting, is_late=self._is_late(answer, waiting.tile))
+        else:
+            self._unpark(request, waiting)
+            is_there = waiting.has_role(answer.role)
+            if is_there or not any(name in waiting.undecided for name in self._by_role[answer.role]):
+                self._count_repeat(answer, is_there=is_there)
+                self._park(waiting)
+                return
+            waiting.add_answer(answer)
+            waiting.offsets.append(offset)
+            state.changed.add(waiting.tile)
+        if answer.outcome == UNREADABLE:
+            for name in tuple(waiting.undecided):
+                self._decide_class(request, waiting, name, "unreadable")
+        else:
+            self._grade_complete(request, waiting, effects)
+        self._park(waiting)
+
+    def _tile_of(self, answer: Answer) -> int:
+        return self.state.main.tiles.tile_of(answer.request_time_us, self.spec.first_tile)
+
+    def _is_late(self, answer: Answer, tile: int) -> bool:
+        """Whether the tile of a record's request is closed in every comparison that uses its role."""
+        return all(tile < self.state.compared[name].tiles.oldest for name in self._by_role[answer.role])
+
+    def _count_repeat(self, answer: Answer, *, is_there: bool) -> None:
+        """Count a record that changes nothing: its role is there already, or nobody waits for it."""
+        is_late = not is_there and self._is_late(answer, self._tile_of(answer))
+        self.state.counters["late" if is_late else "duplicate"] += 1
+
+    def _meet(self, request: int, waiting: Waiting, *, is_late: bool = False) -> None:
+        """Have every comparison wait for a request, or decide it where the comparison will never pair it."""
+        state = self.state
+        state.met.add(request)
+        state.counters["late"] += is_late
+        waiting.undecided = {name: Undecided() for name in self._roles}
+        state.keep(request, waiting)
+        for name, compared in state.compared.items():
+            compared.wait_for((request,))
+            if not self._is_asked(request, waiting, name):
+                self._decide_class(request, waiting, name, "sampled_out")
+            elif waiting.tile < compared.tiles.oldest:
+                self._decide_class(request, waiting, name, "missing")
+
+    def _is_asked(self, request: int, waiting: Waiting, name: str) -> bool:
+        """Whether every role of a comparison is asked; so it is said of a request that cannot be read."""
+        if not self._sampled[name]:
+            return True
+        exchange = self._exchange_of(request, waiting)
+        rates = self.spec.rates
+        return exchange is None or all(is_asked(role, exchange.key, rates[role]) for role in self._sampled[name])
+
+    def _park(self, waiting: Waiting) -> None:
+        """Let go of what is only kept for a comparison that may wait for hours."""
+        undecided = waiting.undecided
+        if undecided and undecided.keys() <= self.spec.slow and not any(each.is_held for each in undecided.values()):
+            waiting.park()
+
+    def _unpark(self, request: int, waiting: Waiting) -> None:
+        """Read again what a parked request had."""
+        if not waiting.is_parked:
+            return
+        waiting.is_parked = False
+        if waiting.offsets:
+            assert self._answers is not None, "only slow comparisons park, and then answers can be read"
+            for record, content in self._answers(waiting.offsets):
+                self._refill(waiting, record, content)
+        self._exchange_of(request, waiting)
 
     def _apply_grade(self, grade: RecordedGrade, record: LogRecord, effects: Effects) -> None:
-        request, waiting = grade.request_offset, self.state.waiting.get(grade.request_offset)
-        if waiting is None:
-            self.state.counters["grades_repeated"] += 1
-        elif grade.outcome == ASKED:
-            if waiting.add_mark(record.time_us, record.offset):
-                self._held[request] = None
-                self.state.changed.add(waiting.tile)
-        elif not waiting.add_grade(grade, record.offset):
-            self.state.counters["grades_repeated"] += 1
+        request, name = grade.request_offset, grade.comparison
+        waiting = self.state.waiting.get(request)
+        if waiting is None or name not in waiting.undecided:
+            self.state.counters["grades_repeated"] += grade.outcome != ASKED
+            return
+        self._unpark(request, waiting)
+        undecided = waiting.undecided[name]
+        if not undecided.take(record, grade):
+            self.state.counters["grades_repeated"] += grade.outcome != ASKED
         else:
+            waiting.offsets.append(record.offset)
             self.state.changed.add(waiting.tile)
-            if waiting.needs is not None:
-                waiting.needs.discard((grade.grader, grade.role))
-                if not waiting.needs:
-                    self._finish(request, waiting, effects)
+            if grade.outcome == ASKED:
+                self._held[request, name] = None
+            elif undecided.needs is not None:
+                undecided.needs.discard((grade.grader, grade.role))
+                if not undecided.needs:
+                    self._finish(request, waiting, name, effects)
+        self._park(waiting)
 
-    def _is_complete(self, waiting: Waiting) -> bool:
-        return waiting.has_role(PRODUCTION) and waiting.has_role(CANDIDATE)
+    def _grade_complete(self, request: int, waiting: Waiting, effects: Effects) -> None:
+        """Decide what is no evidence, and grade the rest, in every comparison whose answers are all there."""
+        for name in tuple(waiting.undecided):
+            roles = self._roles[name]
+            if not waiting.has_roles(roles) or waiting.undecided[name].is_held:
+                continue
+            outcomes = {role: waiting.outcome_of(role) for role in roles}
+            if outcomes[CANDIDATE] in NO_EVIDENCE:
+                self._decide_class(request, waiting, name, "candidate_missing")
+            elif outcomes[roles[0]] in NO_EVIDENCE or outcomes[roles[0]] == UNREADABLE:
+                self._decide_class(request, waiting, name, "production_missing")
+            elif any(outcome in NO_EVIDENCE for outcome in outcomes.values()):
+                self._decide_class(request, waiting, name, "missing")
+            else:
+                self._grade(request, waiting, name, effects)
 
-    def _complete(self, request: int, waiting: Waiting, effects: Effects) -> None:
-        """Both answers are there: decide what is no evidence, grade the rest."""
-        outcomes = {role: waiting.outcome_of(role) for role in (PRODUCTION, CANDIDATE)}
-        if outcomes[CANDIDATE] in NO_EVIDENCE:
-            self._decide_class(request, waiting, "candidate_missing")
-        elif outcomes[PRODUCTION] in NO_EVIDENCE or outcomes[PRODUCTION] == UNREADABLE:
-            self._decide_class(request, waiting, "production_missing")
-        else:
-            self._grade(request, waiting, effects)
-
-    def _grade(self, request: int, waiting: Waiting, effects: Effects) -> None:
+    def _grade(self, request: int, waiting: Waiting, name: str, effects: Effects) -> None:
         exchange = self._exchange_of(request, waiting)
         if exchange is None:
-            self._decide_class(request, waiting, "unreadable")
+            self._decide_class(request, waiting, name, "unreadable")
             return
-        production, candidate = (self._answer_of(waiting, exchange, role) for role in (PRODUCTION, CANDIDATE))
-        waiting.slices = self._slicer.slices_of(exchange)
-        waiting.sides = {PRODUCTION: production, CANDIDATE: candidate}
-        grades = grade_pair(self._graders, waiting.slices, production, candidate, waiting.recorded)
-        waiting.graded = grades.known
-        waiting.needs = set(grades.asks)
+        undecided = waiting.undecided[name]
+        undecided.slices = self._slicer.slices_of(exchange)
+        undecided.sides = {role: self._side_of(waiting, exchange, role) for role in self._roles[name]}
+        reference, candidate = undecided.sides[self._roles[name][0]], undecided.sides[CANDIDATE]
+        graders = self._counting[name].graders
+        grades = grade_pair(graders, undecided.slices, reference, candidate, undecided.recorded)
+        undecided.graded = grades.known
+        undecided.needs = set(grades.asks)
+        is_marked = undecided.marked_us is not None
         for (grader, role), ask in grades.asks.items():
-            effects.asks.append(
-                AskNow(request, exchange.key, grader, role, ask, is_marked=waiting.marked_us is not None)
-            )
-        if not waiting.needs:
-            self._finish(request, waiting, effects)
+            effects.asks.append(AskNow(request, name, exchange.key, grader, role, ask, is_marked))
+        if not undecided.needs:
+            self._finish(request, waiting, name, effects)
 
-    def _finish(self, request: int, waiting: Waiting, effects: Effects) -> None:
+    def _finish(self, request: int, waiting: Waiting, name: str, effects: Effects) -> None:
         """Count a complete pair whose grades are all there."""
         exchange = self._exchange_of(request, waiting)
         assert exchange is not None, "a pair is graded only when its request could be read"
-        for (grader, role), grade in waiting.recorded.items():
-            waiting.graded.setdefault(grader, {})[role] = grade
+        undecided, counting, compared = waiting.undecided[name], self._counting[name], self.state.compared[name]
+        for (grader, role), grade in undecided.recorded.items():
+            undecided.graded.setdefault(grader, {})[role] = grade
+        reference, candidate = undecided.sides[self._roles[name][0]], undecided.sides[CANDIDATE]
         settled: dict[str, dict[str, Grade]] = {}
-        for name, by_role in waiting.graded.items():
-            production, candidate = settle(by_role[PRODUCTION], by_role[CANDIDATE])
-            settled[name] = {PRODUCTION: production, CANDIDATE: candidate}
-        answers = waiting.sides
-        tile, tally = self._tally_of(waiting)
-        counted = self._counted(exchange, waiting.slices)
-        sides = {role: _side(answer) for role, answer in answers.items()}
-        self._tallier.count_pair(tally, counted, sides[PRODUCTION], sides[CANDIDATE], settled, self.state.references)
-        effects.pairs.append(
-            GradedPair(
-                run=self.spec.run,
-                comparison=COMPARISON,
-                request_partition=self.spec.partition,
-                request_offset=request,
-                request_id=exchange.request_id,
-                key=exchange.key,
-                tile=tile,
-                slices=counted.slices,
-                grades=waiting.graded,
-                request_body=exchange.body,
-                production_outcome=answers[PRODUCTION].outcome,
-                production_body=answers[PRODUCTION].body,
-                production_duration_us=answers[PRODUCTION].duration_us,
-                production_cost_micro=answers[PRODUCTION].cost_micro,
-                candidate_outcome=answers[CANDIDATE].outcome,
-                candidate_body=answers[CANDIDATE].body,
-                candidate_duration_us=answers[CANDIDATE].duration_us,
-                candidate_cost_micro=answers[CANDIDATE].cost_micro,
+        for grader, by_role in undecided.graded.items():
+            pair = settle(by_role[reference.role], by_role[CANDIDATE])
+            settled[grader] = {"production": pair[0], "candidate": pair[1]}
+        tile, tally = compared.tally_of(waiting.tile)
+        counted = self._counted(exchange, undecided.slices)
+        counting.tallier.count_pair(tally, counted, _side(reference), _side(candidate), settled, compared.references)
+        if BASELINE in undecided.sides:
+            count_agreement(
+                tally,
+                counting.agreements,
+                counted.slices,
+                counted.cell,
+                production=reference,
+                candidate=candidate,
+                baseline=undecided.sides[BASELINE],
             )
-        )
-        self._decide(request, waiting, exchange)
+        effects.pairs.append(self._pair(request, name, exchange, tile, counted.slices, undecided))
+        self._decide(request, waiting, name, exchange)
 
-    def _decide_class(self, request: int, waiting: Waiting, name: str) -> None:
-        """Count a request that is no pair."""
+    def _pair(
+        self,
+        request: int,
+        name: str,
+        exchange: MirroredRequest,
+        tile: int,
+        slices: tuple[str, ...],
+        undecided: Undecided,
+    ) -> GradedPair:
+        reference, candidate = undecided.sides[self._roles[name][0]], undecided.sides[CANDIDATE]
+        return GradedPair(
+            run=self.spec.run,
+            comparison=name,
+            request_partition=self.spec.partition,
+            request_offset=request,
+            request_id=exchange.request_id,
+            key=exchange.key,
+            tile=tile,
+            slices=slices,
+            grades=undecided.graded,
+            request_body=exchange.body,
+            production_outcome=reference.outcome,
+            production_body=reference.body,
+            production_duration_us=reference.duration_us,
+            production_cost_micro=reference.cost_micro,
+            candidate_outcome=candidate.outcome,
+            candidate_body=candidate.body,
+            candidate_duration_us=candidate.duration_us,
+            candidate_cost_micro=candidate.cost_micro,
+        )
+
+    def _decide_class(self, request: int, waiting: Waiting, name: str, result: str) -> None:
+        """Count a request that is no pair of a comparison."""
         exchange = self._exchange_of(request, waiting)
         if exchange is None:
-            counted, name = Counted(("all",), 0, "", 0, 0), "unreadable"
+            counted, result = Counted(("all",), 0, "", 0, 0), "unreadable"
         else:
             counted = self._counted(exchange)
-            if not is_asked(CANDIDATE, exchange.key, self.spec.candidate_rate):
-                name = "sampled_out"
-        _, tally = self._tally_of(waiting)
-        self._tallier.count_class(tally, counted, name)
-        self._decide(request, waiting, exchange)
+        _, tally = self.state.compared[name].tally_of(waiting.tile)
+        self._counting[name].tallier.count_class(tally, counted, result)
+        self._decide(request, waiting, name, exchange)
 
-    def _decide(self, request: int, waiting: Waiting, exchange: MirroredRequest | None) -> None:
-        self.state.decided.add(request)
-        self.state.waiting.pop(request, None)
-        self._held.pop(request, None)
-        self.state.changed.add(waiting.tile)
-        if exchange is not None:
+    def _decide(self, request: int, waiting: Waiting, name: str, exchange: MirroredRequest | None) -> None:
+        state = self.state
+        del waiting.undecided[name]
+        state.compared[name].open.discard(request)
+        self._held.pop((request, name), None)
+        if waiting.undecided:
+            state.changed.add(waiting.tile)
+        else:
+            state.forget(request)
+        if exchange is not None and name == CANDIDATE_PRODUCTION:
             origin = exchange.origin
             mark = Mark(origin.sequence, origin.seen, dict(origin.dropped))
-            self.state.accounts.present(origin.process, origin.epoch_us, mark, offset=request)
-
-    def _tally_of(self, waiting: Waiting) -> tuple[int, Tally]:
-        """The open tile in which a request counts: its own, else the oldest that is still open."""
-        tile = max(waiting.tile, self.state.tiles.oldest)
-        self.state.changed.add(tile)
-        return tile, self.state.tallies.setdefault(tile, Tally())
+            state.accounts.present(origin.process, origin.epoch_us, mark, offset=request)
 
     def _close(self, effects: Effects) -> None:
         """Break grades that never came, then close every tile that may close, oldest first."""
-        self._break_overdue_grades(effects)
-        tiles, decided = self.state.tiles, self.state.decided
-        while tiles.ends:
-            end = tiles.ends[0]
-            if decided.base < end:
-                if not tiles.is_overdue():
-                    return
-                self._decide_missing(decided.undecided_below(end))
-                if decided.base < end:
-                    return  # a complete pair still waits for its recorded grades
-            number = tiles.close()
-            self.state.accounts.advance(decided.base)
-            self.state.changed.add(number)
-            tally = self.state.tallies.pop(number, None) or Tally()
-            effects.closed.append(ClosedTile(number, tally, self.state.next, dict(self.state.references.frozen_us)))
+        if self._held:
+            self._break_overdue_grades(effects)
+        for name, compared in self.state.compared.items():
+            while compared.tiles.ends and self._is_closable(name, compared):
+                self._close_tile(name, compared, effects)
 
-    def _decide_missing(self, requests: Sequence[int]) -> None:
-        absent = [request for request in requests if request not in self.state.waiting]
-        found = self._requests(absent) if absent else {}
-        for request in requests:
-            waiting = self.state.waiting.get(request)
-            if waiting is None:
-                waiting = Waiting(self.state.tiles.oldest, exchange=found.get(request))
-            elif waiting.is_held:
+    def _is_closable(self, name: str, compared: Compared) -> bool:
+        """Whether every request of the oldest tile is decided; once it is overdue, what is not there is missing."""
+        end, met = compared.tiles.ends[0], self.state.met
+        if compared.first_undecided(met) >= end:
+            return True
+        if not compared.tiles.is_overdue(self.state.watermark_us):
+            return False
+        self._decide_missing(name, compared, end)
+        return compared.first_undecided(met) >= end  # else a complete pair still waits for its recorded grades
+
+    def _close_tile(self, name: str, compared: Compared, effects: Effects) -> None:
+        number = compared.tiles.close()
+        if name == CANDIDATE_PRODUCTION:
+            self.state.accounts.advance(compared.first_undecided(self.state.met))
+        compared.changed.add(number)
+        tally = compared.tallies.pop(number, None) or Tally()
+        for index, count in enumerate(tally.vectors.get(_CLASSES_OF_ALL, [0] * len(CLASSES))):
+            compared.closed[index] += count
+        effects.closed.append(ClosedTile(number, tally, self.state.next, dict(compared.references.frozen_us), name))
+
+    def _decide_missing(self, name: str, compared: Compared, end: int) -> None:
+        waiting = self.state.waiting
+        unmet = self.state.met.absent_below(end)
+        known = sorted(request for request in compared.open if request < end)
+        unread = [request for request in known if waiting[request].exchange is None]
+        found = self._requests(unmet + unread) if unmet or unread else {}
+        for request in unmet:
+            fresh = Waiting(compared.tiles.oldest, exchange=found.get(request))
+            self._meet(request, fresh)
+            self._park(fresh)
+        for request in sorted({*unmet, *known}):
+            kept = waiting.get(request)
+            if kept is None or name not in kept.undecided or kept.undecided[name].is_held:
                 continue
-            self._decide_class(request, waiting, "missing")
+            kept.exchange = kept.exchange or found.get(request)
+            self._decide_class(request, kept, name, "missing")
+            self._park(kept)
 
     def _break_overdue_grades(self, effects: Effects) -> None:
         """Give up recorded grades whose first mark is older than the budget and its grace, in log order."""
-        limit_us = self.state.tiles.watermark_us - self._budget_us - MARK_GRACE_US
+        limit_us = self.state.watermark_us - self._budget_us - MARK_GRACE_US
         while self._held:
-            request = next(iter(self._held))
+            request, name = next(iter(self._held))
             waiting = self.state.waiting[request]
-            if waiting.marked_us is None or waiting.marked_us >= limit_us:
+            undecided = waiting.undecided[name]
+            if undecided.marked_us is None or undecided.marked_us >= limit_us:
                 return
-            del self._held[request]
-            if waiting.needs:
-                for grader, role in sorted(waiting.needs):
-                    reason = f"no grade within {(self._budget_us + MARK_GRACE_US) // 1_000_000} s of log time"
-                    waiting.graded.setdefault(grader, {})[role] = Grade(BROKEN, None, reason)
-                self._finish(request, waiting, effects)
+            del self._held[request, name]
+            if undecided.needs:
+                reason = f"no grade within {(self._budget_us + MARK_GRACE_US) // 1_000_000} s of log time"
+                for grader, role in sorted(undecided.needs):
+                    undecided.graded.setdefault(grader, {})[role] = Grade(BROKEN, None, reason)
+                self._finish(request, waiting, name, effects)
+                self._park(waiting)
 
     def _exchange_of(self, request: int, waiting: Waiting) -> MirroredRequest | None:
         """The request, read by offset where no record carried it."""
@@ -348,40 +482,12 @@ class Fold:
             production_us=exchange.live.duration_us if exchange.live is not None else 0,
         )
 
-    def _answer_of(self, waiting: Waiting, exchange: MirroredRequest, role: str) -> Graded:
+    def _side_of(self, waiting: Waiting, exchange: MirroredRequest, role: str) -> Graded:
         """A role's answer as graders see it: the worker's record, else the live exchange."""
         answer = waiting.answers.get(role)
         if answer is not None:
-            return Graded(
-                role=role,
-                request=exchange,
-                outcome=answer.outcome,
-                status=answer.status,
-                headers=answer.headers,
-                body=answer.body,
-                duration_us=answer.duration_us,
-                first_byte_us=answer.first_byte_us,
-                prompt_tokens=answer.prompt_tokens,
-                completion_tokens=answer.completion_tokens,
-                cost_micro=answer.cost_micro,
-            )
-        live = exchange.live
-        assert live is not None, "has_role() saw the live answer"
-        is_failed_attempt = live.role != role
-        prompt, completion = tokens_of(live.body, is_stream=live.is_stream)
-        return Graded(
-            role=role,
-            request=exchange,
-            outcome=waiting.outcome_of(role),
-            status=live.status,
-            headers=live.headers,
-            body=b"" if is_failed_attempt else live.body,
-            duration_us=live.duration_us,
-            first_byte_us=live.first_byte_us,
-            prompt_tokens=prompt,
-            completion_tokens=completion,
-            cost_micro=self.spec.price.get(role, Price()).cost_micro(prompt, completion),
-        )
+            return graded_of_answer(answer, exchange)
+        return graded_of_live(exchange, role, waiting.outcome_of(role), self.spec.price.get(role, Price()))
 
 
 def _side(answer: Graded) -> Side:

@@ -9,29 +9,53 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
 from shadow.errors import InvalidRecord
+from shadow.graders.grader import Grader
+from shadow.records.answers import AnswersRecord
+from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_name, tile_of_name
 from shadow.records.grades import Ask
+from shadow.records.log import LogRecord
 from shadow.records.pairs import GradedPair
+from shadow.records.policy import Agreement
 from shadow.records.requests import MirroredRequest
-from shadow.records.tallies import ClosedTile, Tally
+from shadow.records.tallies import CLASSES, ClosedTile, Tally
 from shadow.stream.account import Accounts
-from shadow.stream.pair import Decided, Waiting
-from shadow.stream.tally import REFERENCE_ANSWERS, References
+from shadow.stream.pair import Offsets, Undecided, Waiting
+from shadow.stream.tally import REFERENCE_ANSWERS, References, Tallier
 from shadow.stream.tile import Tiles
 from shadow.usage import Price
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Format of the snapshot."""
 
 RequestsAt = Callable[[Sequence[int]], Mapping[int, MirroredRequest | None]]
 """Reads requests of this partition by offset; None for one that cannot be decoded."""
 
+AnswersAt = Callable[[Sequence[int]], Sequence[tuple[LogRecord, AnswersRecord]]]
+"""Reads records of this partition's answers by offset, ascending."""
+
 
 def slot_of(run: str, partition: int) -> str:
     """Slot of a partition's state in the store."""
     return f"{run}/{partition}"
+
+
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """How the pairs of one comparison are graded and counted.
+
+    Args:
+        graders: Graders of both answers.
+        tallier: What to count of their grades.
+        agreements: Rules on the disagreement of candidate and baseline with production.
+    """
+
+    graders: tuple[Grader, ...]
+    tallier: Tallier
+    agreements: tuple[Agreement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +68,10 @@ class FoldSpec:
         partitions: Number of partitions of the run.
         tile_us: Length of a tile.
         first_tile: The run's first tile.
-        deadline_us: Evidence deadline of the comparison.
+        deadlines_us: Evidence deadline by comparison, `candidate-production` first.
         requests_from: First request offset of the run.
         answers_from: First answers offset of the run.
-        candidate_rate: Share of sampling keys whose requests the candidate is asked to answer.
+        rates: Share of the sampling keys for which a role is asked; 1 where it is not named.
         price: Price by role, for answers whose cost no worker states.
     """
 
@@ -56,10 +80,10 @@ class FoldSpec:
     partitions: int
     tile_us: int
     first_tile: int
-    deadline_us: int
+    deadlines_us: Mapping[str, int]
     requests_from: int
     answers_from: int
-    candidate_rate: float = 1.0
+    rates: Mapping[str, float] = field(default_factory=dict)
     price: Mapping[str, Price] = field(default_factory=dict)
 
     @property
@@ -67,12 +91,19 @@ class FoldSpec:
         """Production answers of this partition that make a latency reference (see `References`)."""
         return -(-REFERENCE_ANSWERS // self.partitions)
 
+    @property
+    def slow(self) -> frozenset[str]:
+        """Comparisons with a longer deadline than the main one: what waits only for these is kept as offsets."""
+        main_us = self.deadlines_us[CANDIDATE_PRODUCTION]
+        return frozenset(name for name, deadline_us in self.deadlines_us.items() if deadline_us > main_us)
+
 
 @dataclass(frozen=True, slots=True)
 class AskNow:
     """A question that the owner must put, after it has appended the mark, and whose grade it must append."""
 
     request_offset: int
+    comparison: str
     key: str
     grader: str
     role: str
@@ -90,94 +121,201 @@ class Effects:
 
 
 @dataclass(slots=True)
+class Compared:
+    """State of one comparison.
+
+    Args:
+        tiles: Its ticks and tiles.
+        references: Its latency references.
+        tallies: Tallies of its open tiles.
+        open: Request offsets that were met and that it has not decided.
+        closed: Requests of slice `all` in its closed tiles, by class.
+        changed: Tiles whose tally changed since the last snapshot.
+    """
+
+    tiles: Tiles
+    references: References
+    tallies: dict[int, Tally] = field(default_factory=dict)
+    open: set[int] = field(default_factory=set)
+    closed: list[int] = field(default_factory=lambda: [0] * len(CLASSES))
+    changed: set[int] = field(default_factory=set)
+    _order: list[int] = field(default_factory=list)
+
+    def wait_for(self, requests: Sequence[int]) -> None:
+        """Requests that were met are not decided yet."""
+        self.open.update(requests)
+        if len(requests) == 1:
+            heappush(self._order, requests[0])
+        else:
+            self._order.extend(requests)
+            heapify(self._order)
+
+    def first_undecided(self, met: Offsets) -> int:
+        """The first request offset that is not decided: all before it are."""
+        while self._order and self._order[0] not in self.open:
+            heappop(self._order)
+        return min(met.base, self._order[0]) if self._order else met.base
+
+    def tally_of(self, tile: int) -> tuple[int, Tally]:
+        """The open tile in which a request counts: its own, else the oldest that is still open."""
+        tile = max(tile, self.tiles.oldest)
+        self.changed.add(tile)
+        tally = self.tallies.get(tile)
+        if tally is None:
+            tally = self.tallies[tile] = Tally()
+        return tile, tally
+
+
+@dataclass(slots=True)
 class FoldState:
     """Everything that the fold remembers of one partition.
 
     Args:
         next: Offset of the first answers record not yet folded.
-        counters: `duplicate`, `late`, `grades_repeated`, `dead_letters` and `records`, beside the tiles.
-        changed: Tiles whose waiting requests or tally changed since the last snapshot.
+        met: Request offsets of which a record was read, or that were found missing.
+        compared: State by comparison.
+        watermark_us: Running maximum of append times.
+        waiting: Requests that some comparison has not decided, by offset.
+        counters: `records`, `duplicate`, `late`, `grades_repeated` and `dead_letters`, beside the tiles.
+        by_tile: Offsets of the waiting requests, by tile.
+        changed: Tiles whose waiting requests changed since the last snapshot.
     """
 
     next: int
-    tiles: Tiles
-    decided: Decided
-    references: References
+    met: Offsets
+    compared: dict[str, Compared]
+    watermark_us: int = 0
     accounts: Accounts = field(default_factory=Accounts)
     waiting: dict[int, Waiting] = field(default_factory=dict)
-    tallies: dict[int, Tally] = field(default_factory=dict)
     counters: dict[str, int] = field(
         default_factory=lambda: {"records": 0, "duplicate": 0, "late": 0, "grades_repeated": 0, "dead_letters": 0}
     )
+    by_tile: dict[int, set[int]] = field(default_factory=dict)
     changed: set[int] = field(default_factory=set)
+
+    def keep(self, request: int, waiting: Waiting) -> None:
+        """A request waits."""
+        self.waiting[request] = waiting
+        self.by_tile.setdefault(waiting.tile, set()).add(request)
+        self.changed.add(waiting.tile)
+
+    def forget(self, request: int) -> None:
+        """A request, which may have waited, is decided by every comparison."""
+        waiting = self.waiting.pop(request, None)
+        if waiting is not None:
+            self.changed.add(waiting.tile)
+            requests = self.by_tile[waiting.tile]
+            requests.remove(request)
+            if not requests:
+                del self.by_tile[waiting.tile]
+
+    @property
+    def main(self) -> Compared:
+        """State of the main comparison."""
+        return self.compared[CANDIDATE_PRODUCTION]
+
+    def stored(self) -> None:
+        """The state as it is now stands in the store."""
+        self.changed.clear()
+        for compared in self.compared.values():
+            compared.changed.clear()
 
 
 def fields_from_state(state: FoldState, *, only_changed: bool) -> tuple[dict[str, bytes], list[str]]:
     """Snapshot of a state, as fields to set and fields to delete.
 
     Args:
-        state: The state; its `changed` is emptied by the caller once the snapshot is stored.
+        state: The state; the caller says `stored()` once the snapshot is stored.
         only_changed: Write only the tiles that changed.
     """
-    tiles = state.tiles
     head = {
         "format": FORMAT,
         "next": state.next,
-        "watermark_us": tiles.watermark_us,
-        "oldest": tiles.oldest,
-        "ends": tiles.ends,
-        "base": state.decided.base,
-        "above": sorted(state.decided.above),
-        "frozen_us": state.references.frozen_us,
-        "sample_us": state.references.sample_us,
+        "watermark_us": state.watermark_us,
+        "met": [state.met.base, sorted(state.met.above)],
+        "comparisons": {name: _compared_json(compared, state.met) for name, compared in state.compared.items()},
         "accounts": state.accounts.to_json(),
         "counters": state.counters,
     }
-    fields = {"head": _dump(head)}
-    by_tile: dict[int, list[Any]] = {}
-    for request, waiting in sorted(state.waiting.items()):
-        by_tile.setdefault(waiting.tile, []).append([request, waiting.offsets])
-    everything = set(by_tile) | set(state.tallies)
-    dropped = []
-    for tile in state.changed | (set() if only_changed else everything):
-        for name, value in (
-            (f"waiting:{tile}", _dump(by_tile[tile]) if tile in by_tile else None),
-            (f"tally:{tile}", state.tallies[tile].to_bytes() if tile in state.tallies else None),
-        ):
-            if value is None:
-                dropped.append(name)
+    fields, dropped = {"head": _dump(head)}, []
+    for tile in state.changed if only_changed else state.by_tile:
+        if tile in state.by_tile:
+            requests = sorted(state.by_tile[tile])
+            fields[f"waiting:{tile}"] = _dump([_waiting_json(each, state.waiting[each]) for each in requests])
+        else:
+            dropped.append(f"waiting:{tile}")
+    for name, compared in state.compared.items():
+        for tile in compared.changed if only_changed else compared.tallies:
+            place = f"tally:{tile_name(tile, name)}"
+            if tile in compared.tallies:
+                fields[place] = compared.tallies[tile].to_bytes()
             else:
-                fields[name] = value
+                dropped.append(place)
     return fields, dropped
+
+
+def _compared_json(compared: Compared, met: Offsets) -> dict[str, Any]:
+    return {
+        "oldest": compared.tiles.oldest,
+        "ends": compared.tiles.ends,
+        "base": compared.first_undecided(met),
+        "closed": compared.closed,
+        "frozen_us": compared.references.frozen_us,
+        "sample_us": compared.references.sample_us,
+    }
+
+
+def _waiting_json(request: int, waiting: Waiting) -> list[Any]:
+    """Where one comparison only waits, and needs its records in memory, the rest goes without saying."""
+    if list(waiting.undecided) == [CANDIDATE_PRODUCTION] and not waiting.is_parked:
+        return [request, waiting.offsets]
+    return [request, waiting.offsets, list(waiting.undecided), waiting.is_parked]
 
 
 def state_from_fields(fields: Mapping[str, bytes], spec: FoldSpec) -> FoldState:
     """Read a snapshot; the waiting requests still lack their records (see `Fold.restore`).
 
     Raises:
-        InvalidRecord: If the snapshot has another format; then it is rebuilt from the log.
+        InvalidRecord: If the snapshot has another format or other comparisons; then it is rebuilt from the log.
     """
     if "head" not in fields:
         raise InvalidRecord("the snapshot has no head")
     head = json.loads(fields["head"])
     if head.get("format") != FORMAT:
         raise InvalidRecord(f"the snapshot has format {head.get('format')!r}, this version reads {FORMAT}")
+    if head["comparisons"].keys() != spec.deadlines_us.keys():
+        raise InvalidRecord(f"the snapshot holds {', '.join(head['comparisons'])}, not {', '.join(spec.deadlines_us)}")
     state = FoldState(
         next=head["next"],
-        tiles=Tiles(spec.tile_us, spec.deadline_us, head["oldest"], head["ends"], head["watermark_us"]),
-        decided=Decided(head["base"], set(head["above"])),
-        references=References(spec.reference_share, head["frozen_us"], head["sample_us"]),
+        met=Offsets(head["met"][0], set(head["met"][1])),
+        # In the order of the spec, in which the fold goes through them.
+        compared={name: _compared_from(head["comparisons"][name], name, spec) for name in spec.deadlines_us},
+        watermark_us=head["watermark_us"],
         accounts=Accounts.from_json(head["accounts"]),
         counters=head["counters"],
     )
     for name, value in fields.items():
         kind, _, tile = name.partition(":")
         if kind == "tally":
-            state.tallies[int(tile)] = Tally.from_bytes(value)
+            number, comparison = tile_of_name(tile)
+            state.compared[comparison].tallies[number] = Tally.from_bytes(value)
         elif kind == "waiting":
-            for request, offsets in json.loads(value):
-                state.waiting[request] = Waiting(int(tile), offsets)
+            for request, offsets, *rest in json.loads(value):
+                names, is_parked = rest or ([CANDIDATE_PRODUCTION], False)
+                undecided = {each: Undecided() for each in names}
+                state.keep(request, Waiting(int(tile), offsets, undecided, is_parked=is_parked))
+    state.changed.clear()
+    for name, compared in state.compared.items():
+        compared.wait_for([request for request, waiting in state.waiting.items() if name in waiting.undecided])
     return state
+
+
+def _compared_from(found: dict[str, Any], name: str, spec: FoldSpec) -> Compared:
+    return Compared(
+        tiles=Tiles(spec.tile_us, spec.deadlines_us[name], found["oldest"], found["ends"]),
+        references=References(spec.reference_share, found["frozen_us"], found["sample_us"]),
+        closed=found["closed"],
+    )
 
 
 def _dump(value: Any) -> bytes:

@@ -23,14 +23,12 @@ class Tiles:
         deadline_us: Evidence deadline: how long after its end a tile waits for undecided requests.
         oldest: Number of the oldest open tile; all before it are closed.
         ends: `requests_end` of the tiles from `oldest` on whose ticks have counted.
-        watermark_us: Running maximum of append times.
     """
 
     tile_us: int
     deadline_us: int
     oldest: int
     ends: list[int] = field(default_factory=list)
-    watermark_us: int = 0
 
     def tile_of(self, time_us: int, first: int) -> int:
         """Tile of a request by its append time; one before the run's first tile counts as the first."""
@@ -53,9 +51,9 @@ class Tiles:
         self.ends.append(max(requests_end, previous))
         return True
 
-    def is_overdue(self) -> bool:
-        """Whether the oldest open tile has waited for its evidence long enough."""
-        return bool(self.ends) and self.watermark_us > self.end_us(self.oldest) + self.deadline_us
+    def is_overdue(self, watermark_us: int) -> bool:
+        """Whether the oldest open tile has waited for its evidence long enough, at this running maximum of times."""
+        return bool(self.ends) and watermark_us > self.end_us(self.oldest) + self.deadline_us
 
     def close(self) -> int:
         """Close the oldest tile and return its number; the caller has decided everything in it."""

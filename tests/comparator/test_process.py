@@ -131,7 +131,7 @@ def test_mark_stands_before_the_grade():
     world = waiting_world()
     marks = []
     services = Services(lambda ask: marks.append(len(contents(world, RecordedGrade))) or b'{"score": 0.9}')
-    world.run(services=services, until=lambda: (world.head(0) or {}).get("base") == 1)
+    world.run(services=services, until=lambda: world.decided(0) == 1)
     assert [1, 1] == marks
     assert ["asked", "passed", "passed"] == [grade.outcome for grade in contents(world, RecordedGrade)]
 
@@ -145,7 +145,7 @@ def test_asks_again_after_a_restart():
     world.run(services=silent, until=lambda: len((world.head(0) or {}).get("counters", {})) > 0 and world.is_settled())
     assert 2 == len(silent.asked)
     services = Services()
-    world.run(services=services, until=lambda: (world.head(0) or {}).get("base") == 1)
+    world.run(services=services, until=lambda: world.decided(0) == 1)
     assert 2 == len(services.asked)
     assert 1 == sum(grade.outcome == "asked" for grade in contents(world, RecordedGrade))
 
@@ -157,7 +157,7 @@ def test_asks_again_after_an_error():
     world = waiting_world()
     replies = iter([None, None])
     services = Services(lambda ask: next(replies, b'{"score": 0.9}'))
-    world.run(services=services, until=lambda: (world.head(0) or {}).get("base") == 1)
+    world.run(services=services, until=lambda: world.decided(0) == 1)
     assert 4 == len(services.asked)
 
 
@@ -168,9 +168,9 @@ def test_grade_that_never_comes_is_broken_by_log_time():
     world = waiting_world()
     services = Services(lambda ask: None)
     world.run(services=services, until=lambda: bool(contents(world, RecordedGrade)) and world.is_settled())
-    assert 0 == world.head(0)["base"]
+    assert 0 == world.decided(0)
     world.clock.us += 10 * SECOND + MARK_GRACE_US + 1
     world.append(Tick(RUN))
-    world.run(services=services, until=lambda: world.head(0)["base"] == 1)
+    world.run(services=services, until=lambda: world.decided(0) == 1)
     world.run(services=services)
     world.check()

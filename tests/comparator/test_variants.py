@@ -10,8 +10,8 @@ import pytest
 from shadow.adapters.content import request_in
 from shadow.adapters.memory_store import MemoryStore
 from shadow.cli.refold import refold
-from shadow.graders.grader import build
 from shadow.ports import Change
+from shadow.records.comparisons import CANDIDATE_PRODUCTION
 from shadow.stream.fold import Fold
 from shadow.stream.slice import Slicer
 from shadow.stream.tile import Tiles
@@ -115,13 +115,11 @@ def test_tiles_close_by_evidence(seed):
     assert any(_by_time(world, partition) != world.refolded(partition)[1] for partition in range(PARTITIONS))
 
 
-def _by_time(world: World, partition: int) -> dict[int, bytes]:
+def _by_time(world: World, partition: int) -> dict[str, bytes]:
     requests = {record.offset: request_in(record) for record in world.records("requests", partition)}
     spec = replace(SPEC, partition=partition, partitions=PARTITIONS)
-    state = Fold.first_state(spec, world.tallier())
-    state.tiles = ByTimeAlone(spec.tile_us, spec.deadline_us, spec.first_tile)
-    graders = [build(grader) for grader in world.graders]
-    fold = Fold(
-        spec, Slicer(SLICES), graders, world.tallier(), lambda offsets: {o: requests[o] for o in offsets}, state
-    )
-    return {tile.number: tile.to_bytes() for tile in refold(fold, world.records("answers", partition))}
+    state = Fold.first_state(spec, world.counting())
+    state.main.tiles = ByTimeAlone(spec.tile_us, spec.deadlines_us[CANDIDATE_PRODUCTION], spec.first_tile)
+    requests_at = lambda offsets: {o: requests[o] for o in offsets}  # noqa: E731 -- one line says it
+    fold = Fold(spec, Slicer(SLICES), world.counting(), requests_at, state=state)
+    return {tile.name: tile.to_bytes() for tile in refold(fold, world.records("answers", partition))}

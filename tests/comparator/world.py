@@ -15,7 +15,6 @@ from shadow.adapters.content import request_in
 from shadow.adapters.memory_log import MemoryLog
 from shadow.adapters.memory_store import MemoryStore
 from shadow.cli.refold import refold
-from shadow.graders.grader import build
 from shadow.metrics import Metrics
 from shadow.ports import Store
 from shadow.records.answers import AnswersRecord, Tick
@@ -25,9 +24,8 @@ from shadow.records.log import LogRecord
 from shadow.records.requests import MirroredRequest
 from shadow.stream.fold import Fold
 from shadow.stream.slice import Slicer
-from shadow.stream.state import fields_from_state, slot_of
-from shadow.stream.tally import Tallier
-from tests.stream.builders import CORRECT, RULES, RUN, SECOND, SLICES, SPEC, answer, request
+from shadow.stream.state import Counting, fields_from_state, slot_of
+from tests.stream.builders import CORRECT, RULES, RUN, SECOND, SLICES, SPEC, answer, counting, request
 
 PARTITIONS = 2
 TOPICS = {name: name for name in ("requests", "answers", "pairs", "dead_letters")}
@@ -179,16 +177,15 @@ class World:
             self.log,
             self.store,
             Slicer(SLICES),
-            [build(spec) for spec in self.graders],
-            self.tallier(),
+            self.counting(),
             services or Services(),  # type: ignore[arg-type]
             self.metrics,
             self.clock,
             reached,
         )
 
-    def tallier(self) -> Tallier:
-        return Tallier(RULES, {spec.name: spec.slices for spec in self.graders})
+    def counting(self) -> dict[str, Counting]:
+        return counting(self.graders, RULES)
 
     def run(
         self,
@@ -223,6 +220,11 @@ class World:
         stored = self.store.load(slot_of(RUN, partition))
         return None if stored is None or "head" not in stored[1] else json.loads(stored[1]["head"])
 
+    def decided(self, partition: int) -> int:
+        """The request offset below which everything is decided, as it is stored; -1 before."""
+        head = self.head(partition)
+        return -1 if head is None else int(head["comparisons"]["candidate-production"]["base"])
+
     def broken(self, partition: int) -> str:
         stored = self.store.load(slot_of(RUN, partition))
         return "" if stored is None else stored[1].get("broken", b"").decode()
@@ -232,7 +234,7 @@ class World:
         with self.log.changed:
             return self.log.fetch(topic, partition, 0, end)[0]
 
-    def stored(self, partition: int) -> tuple[dict[str, bytes], dict[int, bytes]]:
+    def stored(self, partition: int) -> tuple[dict[str, bytes], dict[str, bytes]]:
         """Everything that the store holds of a partition: every counter, and every closed tile."""
         slot = slot_of(RUN, partition)
         stored = self.store.load(slot)
@@ -240,7 +242,7 @@ class World:
         names = self.store.tile_names(slot)
         return dict(stored[1]), dict(zip(names, self.store.tiles(slot, names), strict=True))
 
-    def refolded(self, partition: int) -> tuple[dict[str, bytes], dict[int, bytes]]:
+    def refolded(self, partition: int) -> tuple[dict[str, bytes], dict[str, bytes]]:
         """The same from an undisturbed fold of the log, up to where the store stands."""
         head = self.head(partition)
         assert head is not None
@@ -248,14 +250,13 @@ class World:
         fold = Fold(
             replace(SPEC, partition=partition, partitions=PARTITIONS),
             Slicer(SLICES),
-            [build(spec) for spec in self.graders],
-            self.tallier(),
+            self.counting(),
             lambda offsets: {offset: requests[offset] for offset in offsets if offset in requests},
         )
         records = (record for record in self.records("answers", partition) if record.offset < head["next"])
         closed = refold(fold, records)
         fields, _ = fields_from_state(fold.state, only_changed=False)
-        return fields, {tile.number: tile.to_bytes() for tile in closed}
+        return fields, {tile.name: tile.to_bytes() for tile in closed}
 
     def check(self) -> None:
         """The stored integers are those of the undisturbed fold, in every partition."""

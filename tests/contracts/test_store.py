@@ -28,6 +28,7 @@ def test_what_was_changed_is_loaded(store: Store, slot: str) -> None:
     """
     store.swap(slot, None, Change("v1", {"next": b"17", "open": b"\x00\xff\r\n"}, tiles={"9": b"nine", "10": b"\x00"}))
     assert store.load(slot) == ("v1", {"next": b"17", "open": b"\x00\xff\r\n"})
+    assert (store.field(slot, "next"), store.field(slot, "absent")) == (b"17", None)
     assert sorted(store.tile_names(slot)) == ["10", "9"]
     assert store.tiles(slot, ["10", "5", "9"]) == [b"\x00", None, b"nine"]
 

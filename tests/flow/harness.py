@@ -21,18 +21,18 @@ from shadow.adapters.ask_http import AskPool
 from shadow.adapters.avro import encode
 from shadow.adapters.memory_log import MemoryLog
 from shadow.adapters.model_http import HttpModel
-from shadow.graders.grader import build
 from shadow.metrics import Metrics
 from shadow.ports import Log, Store
 from shadow.proxy.config import MirrorSettings, ProxySettings
 from shadow.proxy.server import Proxy
+from shadow.records.comparisons import CANDIDATE_PRODUCTION
 from shadow.records.decisions import Started
 from shadow.records.grades import GraderSpec
 from shadow.records.policy import Cap, Floor, Needs, NoRegression, Policy, Quality, Rule, StagePolicy
 from shadow.records.slices import SliceSpec
 from shadow.stream.slice import Slicer
 from shadow.stream.state import FoldSpec
-from shadow.stream.tally import Tallier
+from tests.stream.builders import counting
 
 TILE_US = 1_000_000
 PARTITIONS = 2
@@ -195,7 +195,7 @@ def fold_spec(trial: Trial, started: Started) -> FoldSpec:
         partitions=PARTITIONS,
         tile_us=TILE_US,
         first_tile=started.first_tile,
-        deadline_us=trial.policy.evidence_deadline_us,
+        deadlines_us={CANDIDATE_PRODUCTION: trial.policy.evidence_deadline_us},
         requests_from=started.requests_from[0],
         answers_from=started.answers_from[0],
     )
@@ -210,8 +210,7 @@ def comparing(log: Log, store: Store, trial: Trial, started: Started, *, member:
         log,
         store,
         Slicer(trial.slices),
-        [build(spec) for spec in trial.graders],
-        Tallier(trial.rules, {spec.name: spec.slices for spec in trial.graders}),
+        counting(trial.graders, trial.rules),
         asks,
         Metrics("comparator"),
         WallClock(),

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -168,7 +169,7 @@ class Machine:
         thread.start()
         return thread
 
-    def head(self, partition: int) -> dict[str, object]:
+    def head(self, partition: int) -> dict[str, Any]:
         """Head of a partition's stored snapshot; empty before the first."""
         assert self.started is not None
         stored = self.store.load(slot_of(self.started.run, partition))
@@ -180,7 +181,10 @@ class Machine:
 
         def is_settled() -> bool:
             heads = [self.head(partition) for partition in range(PARTITIONS)]
-            if not all(head and head["base"] >= end for head, (_, end) in zip(heads, ends, strict=True)):
+            if not all(
+                head and head["comparisons"]["candidate-production"]["base"] >= end
+                for head, (_, end) in zip(heads, ends, strict=True)
+            ):
                 return False
             assert self.started is not None
             is_open: int = running_counts(self.store, self.started.run, PARTITIONS)["account"]["open"]
@@ -230,8 +234,11 @@ def _comparable(state: FoldState, tiles: dict[str, bytes | None]) -> tuple[objec
         state.next,
         state.counters,
         state.accounts.account(),
-        (state.decided.base, sorted(state.decided.above)),
+        state.met,
         sorted(state.waiting),
-        {tile: tally.to_bytes() for tile, tally in state.tallies.items()},
+        {
+            name: (sorted(each.open), each.closed, {tile: tally.to_bytes() for tile, tally in each.tallies.items()})
+            for name, each in state.compared.items()
+        },
         tiles,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import orjson
 
 from shadow.graders.grader import Grader, build
 from shadow.records.answers import Answer, AnswersRecord
+from shadow.records.comparisons import CANDIDATE_PRODUCTION
 from shadow.records.grades import GraderSpec
 from shadow.records.log import LogRecord
 from shadow.records.policy import Cap, Floor, Latency, NoRegression, NoRewardHacking, Quality, Rule
@@ -16,7 +18,7 @@ from shadow.records.requests import Live, MirroredRequest, Origin
 from shadow.records.slices import SliceSpec
 from shadow.stream.fold import Fold
 from shadow.stream.slice import Slicer
-from shadow.stream.state import FoldSpec
+from shadow.stream.state import Counting, FoldSpec
 from shadow.stream.tally import Tallier
 
 SECOND = 1_000_000
@@ -28,7 +30,7 @@ SPEC = FoldSpec(
     partitions=1,
     tile_us=10 * SECOND,
     first_tile=0,
-    deadline_us=30 * SECOND,
+    deadlines_us={CANDIDATE_PRODUCTION: 30 * SECOND},
     requests_from=0,
     answers_from=0,
 )
@@ -52,6 +54,12 @@ def graders_of(*specs: GraderSpec) -> list[Grader]:
     return [build(spec) for spec in specs]
 
 
+def counting(graders: Sequence[GraderSpec], rules: Sequence[Rule]) -> dict[str, Counting]:
+    """The main comparison alone, with these graders and rules."""
+    tallier = Tallier(rules, {grader.name: grader.slices for grader in graders})
+    return {CANDIDATE_PRODUCTION: Counting(tuple(graders_of(*graders)), tallier)}
+
+
 def fold_of(
     requests: dict[int, MirroredRequest],
     *,
@@ -64,10 +72,9 @@ def fold_of(
     return Fold(
         spec,
         Slicer(SLICES),
-        graders_of(*graders),
-        Tallier(rules, {grader.name: grader.slices for grader in graders}),
+        counting(graders, rules),
         lambda offsets: {offset: requests.get(offset) for offset in offsets},
-        state,
+        state=state,
     )
 
 

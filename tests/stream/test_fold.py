@@ -256,7 +256,7 @@ def test_other_runs_and_earlier_requests_are_ignored():
     fold = fold_of(requests)
     run_of(fold, log.records)
 
-    assert {} == fold.state.tallies
+    assert {} == fold.state.main.tallies
     assert {} == fold.state.waiting
 
 
@@ -269,7 +269,7 @@ def test_floor_counts_failed_calls_over_all_pairs():
     for offset, (body, outcome) in enumerate(((b"right", "answered"), (b"wrong", "answered"), (b"", "timeout"))):
         fold.apply(*log.append(answer(requests[offset], offset, 1, body=body, outcome=outcome), 2))
 
-    tally = fold.state.tallies[0]
+    tally = fold.state.main.tallies[0]
 
     floor, cap = Key("all", "rates", "floor/correct"), Key("all", "rates", "correct")
     assert [2, 3] == tally.vectors[floor]

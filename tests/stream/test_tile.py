@@ -56,8 +56,6 @@ def test_overdue_after_the_deadline():
     """
     tiles = Tiles(tile_us=10, deadline_us=30, oldest=0)
     tiles.tick(0, 8, 10)
-    tiles.watermark_us = 40
-    at_deadline = tiles.is_overdue()
-    tiles.watermark_us = 41
+    at_deadline = tiles.is_overdue(40)
 
-    assert (False, True) == (at_deadline, tiles.is_overdue())
+    assert (False, True) == (at_deadline, tiles.is_overdue(41))
