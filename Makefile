@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest
 MARKED := soak or calibration or fuzz or kubernetes
 
-.PHONY: help setup demo test soak calibrate fuzz lint format wheel clean services
+.PHONY: help setup demo test soak calibrate fuzz lint format wheel clean services bench-comparator
 
 help: ## show the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Shadow needs Python 3.11 or newer; $(PYTHON) is older: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
@@ -45,6 +45,9 @@ calibrate: setup ## long simulations of the gate's error rates
 
 fuzz: setup ## coverage-guided fuzzing
 	$(PYTEST) -q -s -m fuzz
+
+bench-comparator: setup services ## the comparator beside Quix Streams, Faust, Bytewax and Kafka Streams
+	$(BIN)/python -m benchmarks.bench_comparator $(BENCH)
 
 lint: setup ## ruff, format and mypy
 	$(BIN)/ruff check .
