@@ -9,6 +9,7 @@ import pytest
 from shadow.adapters.kafka import KafkaLog
 from shadow.adapters.memory_store import MemoryStore
 from shadow.adapters.redis import RedisStore
+from shadow.records.comparisons import tile_numbers
 from shadow.stream.state import slot_of
 from tests.flow.harness import (
     PARTITIONS,
@@ -80,11 +81,11 @@ def test_request_to_decision_and_the_same_digest_on_the_fakes(services):
     assert {200: 600} == statuses
     assert ("promote", "promote") == (decision.decision, second.decision.decision)
     for partition in range(PARTITIONS):
-        slot, tiles = slot_of(started.run, partition), range(started.first_tile, last + 1)
+        slot, tiles = slot_of(started.run, partition), [str(n) for n in range(started.first_tile, last + 1)]
         assert store.tiles(slot, tiles) == fake_store.tiles(slot, tiles)
     assert (decision.tile, decision.tiles_digest) == (second.decision.tile, second.decision.tiles_digest)
 
 
 def closed_in(store, run, partition):
     """Numbers of the tiles that a partition has closed."""
-    return sorted(store.tile_names(slot_of(run, partition)))
+    return tile_numbers(store.tile_names(slot_of(run, partition)))
