@@ -23,8 +23,8 @@ OURS_FOR_PURE = (
 )
 FOREIGN_FOR_PURE = {"numpy", "scipy", "orjson", "re2", "jsonpath", "pydantic", "zstandard", "brotli"}
 STANDARD_FOR_PURE_DENIED = {"time", "socket", "subprocess", "threading", "asyncio", "os", "pathlib", "random", "urllib"}
-FOLDS = {"fold", "state"}
-"""The only files of `stream/` that import several links."""
+FOLDS = {"fold", "state", "decide"}
+"""The only files of `stream/` that import several links: the fold, what it decides, and its state."""
 
 
 def modules(*folders: str) -> Iterator[tuple[str, Path]]:

@@ -16,11 +16,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from shadow.graders.grader import Graded
 from shadow.records.answers import (
     ASKED,
     EVERY_RUN,
-    NO_EVIDENCE,
     UNREADABLE,
     Answer,
     AnswersRecord,
@@ -28,23 +26,17 @@ from shadow.records.answers import (
     Report,
     Tick,
 )
-from shadow.records.comparisons import BASELINE, CANDIDATE, CANDIDATE_PRODUCTION, ROLES_BY_COMPARISON
+from shadow.records.comparisons import CANDIDATE_PRODUCTION, ROLES_BY_COMPARISON
 from shadow.records.grades import BROKEN, Grade
 from shadow.records.log import LogRecord
-from shadow.records.pairs import GradedPair
-from shadow.records.requests import MirroredRequest
 from shadow.records.tallies import CLASSES, ClosedTile, Key, Tally
 from shadow.stream.account import Mark
-from shadow.stream.agree import count_agreement
 from shadow.stream.answer import is_asked
-from shadow.stream.grade import grade_pair, settle
+from shadow.stream.decide import Decider
 from shadow.stream.pair import Offsets, Undecided, Waiting
-from shadow.stream.sides import graded_of_answer, graded_of_live
-from shadow.stream.slice import Slicer, countable
-from shadow.stream.state import AnswersAt, AskNow, Compared, Counting, Effects, FoldSpec, FoldState, RequestsAt
-from shadow.stream.tally import Counted, Side, cell_of
+from shadow.stream.slice import Slicer
+from shadow.stream.state import AnswersAt, Compared, Counting, Effects, FoldSpec, FoldState, RequestsAt
 from shadow.stream.tile import Tiles
-from shadow.usage import Price
 
 MARK_GRACE_US: Final = 120_000_000
 """How much longer than a grader's budget a pair waits for a recorded grade (design.md, section 5)."""
@@ -76,8 +68,6 @@ class Fold:
         if spec.slow and answers is None:
             raise ValueError(f"{', '.join(sorted(spec.slow))} waits long, so its records must be readable by offset")
         self.spec = spec
-        self._slicer = slicer
-        self._counting = counting
         self._requests = requests
         self._answers = answers
         self._roles = {name: ROLES_BY_COMPARISON[name] for name in spec.deadlines_us}
@@ -94,6 +84,7 @@ class Fold:
         self._budget_us = max((grader.budget_us for grader in graders), default=0)
         self.state = state if state is not None else self.first_state(spec, counting)
         self._held: dict[tuple[int, str], None] = {}
+        self._decider = Decider(spec, slicer, counting, requests, self.state, self._held)
 
     @staticmethod
     def first_state(spec: FoldSpec, counting: Mapping[str, Counting]) -> FoldState:
@@ -154,7 +145,7 @@ class Fold:
             self._refill(self.state.waiting[request], record, content)
         for request, waiting in sorted(self.state.waiting.items()):
             if not waiting.is_parked:
-                self._grade_complete(request, waiting, effects)
+                self._decider.grade_complete(request, waiting, effects)
         self._find_held()
         return effects
 
@@ -166,7 +157,8 @@ class Fold:
             for name, undecided in waiting.undecided.items()
             if undecided.marked_us is not None
         ]
-        self._held = {(request, name): None for _, request, name in sorted(marked)}
+        self._held.clear()
+        self._held.update(((request, name), None) for _, request, name in sorted(marked))
 
     def _refill(self, waiting: Waiting, record: LogRecord, content: AnswersRecord) -> None:
         match content:
@@ -206,9 +198,9 @@ class Fold:
             state.changed.add(waiting.tile)
         if answer.outcome == UNREADABLE:
             for name in tuple(waiting.undecided):
-                self._decide_class(request, waiting, name, "unreadable")
+                self._decider.decide_class(request, waiting, name, "unreadable")
         else:
-            self._grade_complete(request, waiting, effects)
+            self._decider.grade_complete(request, waiting, effects)
         self._park(waiting)
 
     def _tile_of(self, answer: Answer) -> int:
@@ -233,15 +225,15 @@ class Fold:
         for name, compared in state.compared.items():
             compared.wait_for((request,))
             if not self._is_asked(request, waiting, name):
-                self._decide_class(request, waiting, name, "sampled_out")
+                self._decider.decide_class(request, waiting, name, "sampled_out")
             elif waiting.tile < compared.tiles.oldest:
-                self._decide_class(request, waiting, name, "missing")
+                self._decider.decide_class(request, waiting, name, "missing")
 
     def _is_asked(self, request: int, waiting: Waiting, name: str) -> bool:
         """Whether every role of a comparison is asked; so it is said of a request that cannot be read."""
         if not self._sampled[name]:
             return True
-        exchange = self._exchange_of(request, waiting)
+        exchange = self._decider.exchange_of(request, waiting)
         rates = self.spec.rates
         return exchange is None or all(is_asked(role, exchange.key, rates[role]) for role in self._sampled[name])
 
@@ -260,7 +252,7 @@ class Fold:
             assert self._answers is not None, "only slow comparisons park, and then answers can be read"
             for record, content in self._answers(waiting.offsets):
                 self._refill(waiting, record, content)
-        self._exchange_of(request, waiting)
+        self._decider.exchange_of(request, waiting)
 
     def _apply_grade(self, grade: RecordedGrade, record: LogRecord, effects: Effects) -> None:
         request, name = grade.request_offset, grade.comparison
@@ -280,127 +272,8 @@ class Fold:
             elif undecided.needs is not None:
                 undecided.needs.discard((grade.grader, grade.role))
                 if not undecided.needs:
-                    self._finish(request, waiting, name, effects)
+                    self._decider.finish(request, waiting, name, effects)
         self._park(waiting)
-
-    def _grade_complete(self, request: int, waiting: Waiting, effects: Effects) -> None:
-        """Decide what is no evidence, and grade the rest, in every comparison whose answers are all there."""
-        for name in tuple(waiting.undecided):
-            roles = self._roles[name]
-            if not waiting.has_roles(roles) or waiting.undecided[name].is_held:
-                continue
-            outcomes = {role: waiting.outcome_of(role) for role in roles}
-            if outcomes[CANDIDATE] in NO_EVIDENCE:
-                self._decide_class(request, waiting, name, "candidate_missing")
-            elif outcomes[roles[0]] in NO_EVIDENCE or outcomes[roles[0]] == UNREADABLE:
-                self._decide_class(request, waiting, name, "production_missing")
-            elif any(outcome in NO_EVIDENCE for outcome in outcomes.values()):
-                self._decide_class(request, waiting, name, "missing")
-            else:
-                self._grade(request, waiting, name, effects)
-
-    def _grade(self, request: int, waiting: Waiting, name: str, effects: Effects) -> None:
-        exchange = self._exchange_of(request, waiting)
-        if exchange is None:
-            self._decide_class(request, waiting, name, "unreadable")
-            return
-        undecided = waiting.undecided[name]
-        undecided.slices = self._slicer.slices_of(exchange)
-        undecided.sides = {role: self._side_of(waiting, exchange, role) for role in self._roles[name]}
-        reference, candidate = undecided.sides[self._roles[name][0]], undecided.sides[CANDIDATE]
-        graders = self._counting[name].graders
-        grades = grade_pair(graders, undecided.slices, reference, candidate, undecided.recorded)
-        undecided.graded = grades.known
-        undecided.needs = set(grades.asks)
-        is_marked = undecided.marked_us is not None
-        for (grader, role), ask in grades.asks.items():
-            effects.asks.append(AskNow(request, name, exchange.key, grader, role, ask, is_marked))
-        if not undecided.needs:
-            self._finish(request, waiting, name, effects)
-
-    def _finish(self, request: int, waiting: Waiting, name: str, effects: Effects) -> None:
-        """Count a complete pair whose grades are all there."""
-        exchange = self._exchange_of(request, waiting)
-        assert exchange is not None, "a pair is graded only when its request could be read"
-        undecided, counting, compared = waiting.undecided[name], self._counting[name], self.state.compared[name]
-        for (grader, role), grade in undecided.recorded.items():
-            undecided.graded.setdefault(grader, {})[role] = grade
-        reference, candidate = undecided.sides[self._roles[name][0]], undecided.sides[CANDIDATE]
-        settled: dict[str, dict[str, Grade]] = {}
-        for grader, by_role in undecided.graded.items():
-            pair = settle(by_role[reference.role], by_role[CANDIDATE])
-            settled[grader] = {"production": pair[0], "candidate": pair[1]}
-        tile, tally = compared.tally_of(waiting.tile)
-        counted = self._counted(exchange, undecided.slices)
-        counting.tallier.count_pair(tally, counted, _side(reference), _side(candidate), settled, compared.references)
-        if BASELINE in undecided.sides:
-            count_agreement(
-                tally,
-                counting.agreements,
-                counted.slices,
-                counted.cell,
-                production=reference,
-                candidate=candidate,
-                baseline=undecided.sides[BASELINE],
-            )
-        effects.pairs.append(self._pair(request, name, exchange, tile, counted.slices, undecided))
-        self._decide(request, waiting, name, exchange)
-
-    def _pair(
-        self,
-        request: int,
-        name: str,
-        exchange: MirroredRequest,
-        tile: int,
-        slices: tuple[str, ...],
-        undecided: Undecided,
-    ) -> GradedPair:
-        reference, candidate = undecided.sides[self._roles[name][0]], undecided.sides[CANDIDATE]
-        return GradedPair(
-            run=self.spec.run,
-            comparison=name,
-            request_partition=self.spec.partition,
-            request_offset=request,
-            request_id=exchange.request_id,
-            key=exchange.key,
-            tile=tile,
-            slices=slices,
-            grades=undecided.graded,
-            request_body=exchange.body,
-            production_outcome=reference.outcome,
-            production_body=reference.body,
-            production_duration_us=reference.duration_us,
-            production_cost_micro=reference.cost_micro,
-            candidate_outcome=candidate.outcome,
-            candidate_body=candidate.body,
-            candidate_duration_us=candidate.duration_us,
-            candidate_cost_micro=candidate.cost_micro,
-        )
-
-    def _decide_class(self, request: int, waiting: Waiting, name: str, result: str) -> None:
-        """Count a request that is no pair of a comparison."""
-        exchange = self._exchange_of(request, waiting)
-        if exchange is None:
-            counted, result = Counted(("all",), 0, "", 0, 0), "unreadable"
-        else:
-            counted = self._counted(exchange)
-        _, tally = self.state.compared[name].tally_of(waiting.tile)
-        self._counting[name].tallier.count_class(tally, counted, result)
-        self._decide(request, waiting, name, exchange)
-
-    def _decide(self, request: int, waiting: Waiting, name: str, exchange: MirroredRequest | None) -> None:
-        state = self.state
-        del waiting.undecided[name]
-        state.compared[name].open.discard(request)
-        self._held.pop((request, name), None)
-        if waiting.undecided:
-            state.changed.add(waiting.tile)
-        else:
-            state.forget(request)
-        if exchange is not None and name == CANDIDATE_PRODUCTION:
-            origin = exchange.origin
-            mark = Mark(origin.sequence, origin.seen, dict(origin.dropped))
-            state.accounts.present(origin.process, origin.epoch_us, mark, offset=request)
 
     def _close(self, effects: Effects) -> None:
         """Break grades that never came, then close every tile that may close, oldest first."""
@@ -445,7 +318,7 @@ class Fold:
             if kept is None or name not in kept.undecided or kept.undecided[name].is_held:
                 continue
             kept.exchange = kept.exchange or found.get(request)
-            self._decide_class(request, kept, name, "missing")
+            self._decider.decide_class(request, kept, name, "missing")
             self._park(kept)
 
     def _break_overdue_grades(self, effects: Effects) -> None:
@@ -462,39 +335,5 @@ class Fold:
                 reason = f"no grade within {(self._budget_us + MARK_GRACE_US) // 1_000_000} s of log time"
                 for grader, role in sorted(undecided.needs):
                     undecided.graded.setdefault(grader, {})[role] = Grade(BROKEN, None, reason)
-                self._finish(request, waiting, name, effects)
+                self._decider.finish(request, waiting, name, effects)
                 self._park(waiting)
-
-    def _exchange_of(self, request: int, waiting: Waiting) -> MirroredRequest | None:
-        """The request, read by offset where no record carried it."""
-        if waiting.exchange is None:
-            waiting.exchange = self._requests([request]).get(request)
-        return waiting.exchange
-
-    def _counted(self, exchange: MirroredRequest, slices: tuple[str, ...] | None = None) -> Counted:
-        known = slices if slices is not None else self._slicer.slices_of(exchange)
-        slices = countable(known, exchange.u, exchange.sample, exchange.quotas)
-        return Counted(
-            slices=slices,
-            cell=cell_of(exchange.key),
-            request_id=exchange.request_id,
-            body_bytes=len(exchange.body),
-            production_us=exchange.live.duration_us if exchange.live is not None else 0,
-        )
-
-    def _side_of(self, waiting: Waiting, exchange: MirroredRequest, role: str) -> Graded:
-        """A role's answer as graders see it: the worker's record, else the live exchange."""
-        answer = waiting.answers.get(role)
-        if answer is not None:
-            return graded_of_answer(answer, exchange)
-        return graded_of_live(exchange, role, waiting.outcome_of(role), self.spec.price.get(role, Price()))
-
-
-def _side(answer: Graded) -> Side:
-    return Side(
-        outcome=answer.outcome,
-        duration_us=answer.duration_us,
-        first_byte_us=answer.first_byte_us,
-        cost_micro=answer.cost_micro,
-        tokens=answer.prompt_tokens + answer.completion_tokens,
-    )

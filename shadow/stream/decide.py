@@ -1,0 +1,207 @@
+"""Decide one request in one comparison: as a pair whose grades are all there, or as a class that is none. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from shadow.graders.grader import Graded
+from shadow.records.answers import NO_EVIDENCE, UNREADABLE
+from shadow.records.comparisons import BASELINE, CANDIDATE, CANDIDATE_PRODUCTION, PRODUCTION, ROLES_BY_COMPARISON
+from shadow.records.grades import Grade
+from shadow.records.pairs import GradedPair
+from shadow.records.requests import MirroredRequest
+from shadow.stream.account import Mark
+from shadow.stream.agree import count_agreement
+from shadow.stream.grade import grade_pair, settle
+from shadow.stream.pair import Undecided, Waiting
+from shadow.stream.sides import graded_of_answer, graded_of_live
+from shadow.stream.slice import Slicer, countable
+from shadow.stream.state import AskNow, Counting, Effects, FoldSpec, FoldState, RequestsAt
+from shadow.stream.tally import Counted, Side, cell_of
+from shadow.usage import Price
+
+_NO_PRICE: Final = Price()
+
+
+class Decider:
+    """Counts what is decided in the open tiles of a fold's state.
+
+    Args:
+        spec: The run and the partition.
+        slicer: Slices of the run.
+        counting: How each comparison grades and counts.
+        requests: Reads requests by offset.
+        state: The fold's state.
+        held: Marked requests by (offset, comparison), in the order of their marks; what is decided is taken out.
+    """
+
+    def __init__(
+        self,
+        spec: FoldSpec,
+        slicer: Slicer,
+        counting: Mapping[str, Counting],
+        requests: RequestsAt,
+        state: FoldState,
+        held: dict[tuple[int, str], None],
+    ) -> None:
+        self._spec = spec
+        self._slicer = slicer
+        self._counting = counting
+        self._requests = requests
+        self._state = state
+        self._held = held
+        self._roles = {name: ROLES_BY_COMPARISON[name] for name in spec.deadlines_us}
+
+    def grade_complete(self, request: int, waiting: Waiting, effects: Effects) -> None:
+        """Decide what is no evidence, and grade the rest, in every comparison whose answers are all there."""
+        for name in tuple(waiting.undecided):
+            roles = self._roles[name]
+            if not waiting.has_roles(roles) or waiting.undecided[name].is_held:
+                continue
+            outcomes = {role: waiting.outcome_of(role) for role in roles}
+            if outcomes[CANDIDATE] in NO_EVIDENCE:
+                self.decide_class(request, waiting, name, "candidate_missing")
+            elif outcomes[roles[0]] in NO_EVIDENCE or outcomes[roles[0]] == UNREADABLE:
+                self.decide_class(request, waiting, name, "production_missing")
+            elif any(outcome in NO_EVIDENCE for outcome in outcomes.values()):
+                self.decide_class(request, waiting, name, "missing")
+            else:
+                self._grade(request, waiting, name, effects)
+
+    def _grade(self, request: int, waiting: Waiting, name: str, effects: Effects) -> None:
+        exchange = self.exchange_of(request, waiting)
+        if exchange is None:
+            self.decide_class(request, waiting, name, "unreadable")
+            return
+        undecided = waiting.undecided[name]
+        undecided.slices = self._slicer.slices_of(exchange)
+        undecided.sides = {role: self._side_of(waiting, exchange, role) for role in self._roles[name]}
+        reference, candidate = undecided.sides[self._roles[name][0]], undecided.sides[CANDIDATE]
+        graders = self._counting[name].graders
+        grades = grade_pair(graders, undecided.slices, reference, candidate, undecided.recorded)
+        undecided.graded = grades.known
+        undecided.needs = set(grades.asks)
+        is_marked = undecided.marked_us is not None
+        for (grader, role), ask in grades.asks.items():
+            effects.asks.append(AskNow(request, name, exchange.key, grader, role, ask, is_marked))
+        if not undecided.needs:
+            self.finish(request, waiting, name, effects)
+
+    def finish(self, request: int, waiting: Waiting, name: str, effects: Effects) -> None:
+        """Count a complete pair whose grades are all there."""
+        exchange = self.exchange_of(request, waiting)
+        assert exchange is not None, "a pair is graded only when its request could be read"
+        undecided, counting, compared = waiting.undecided[name], self._counting[name], self._state.compared[name]
+        for (grader, role), grade in undecided.recorded.items():
+            undecided.graded.setdefault(grader, {})[role] = grade
+        reference, candidate = undecided.sides[self._roles[name][0]], undecided.sides[CANDIDATE]
+        settled: dict[str, dict[str, Grade]] = {}
+        for grader, by_role in undecided.graded.items():
+            pair = settle(by_role[reference.role], by_role[CANDIDATE])
+            settled[grader] = {PRODUCTION: pair[0], CANDIDATE: pair[1]}
+        tile, tally = compared.tally_of(waiting.tile)
+        counted = self._counted(exchange, undecided.slices)
+        counting.tallier.count_pair(tally, counted, _side(reference), _side(candidate), settled, compared.references)
+        if BASELINE in undecided.sides:
+            count_agreement(
+                tally,
+                counting.agreements,
+                counted.slices,
+                counted.cell,
+                production=reference,
+                candidate=candidate,
+                baseline=undecided.sides[BASELINE],
+            )
+        effects.pairs.append(self._pair(request, name, exchange, tile, counted.slices, undecided))
+        self._decide(request, waiting, name, exchange)
+
+    def _pair(
+        self,
+        request: int,
+        name: str,
+        exchange: MirroredRequest,
+        tile: int,
+        slices: tuple[str, ...],
+        undecided: Undecided,
+    ) -> GradedPair:
+        reference, candidate = undecided.sides[self._roles[name][0]], undecided.sides[CANDIDATE]
+        return GradedPair(
+            run=self._spec.run,
+            comparison=name,
+            request_partition=self._spec.partition,
+            request_offset=request,
+            request_id=exchange.request_id,
+            key=exchange.key,
+            tile=tile,
+            slices=slices,
+            grades=undecided.graded,
+            request_body=exchange.body,
+            production_outcome=reference.outcome,
+            production_body=reference.body,
+            production_duration_us=reference.duration_us,
+            production_cost_micro=reference.cost_micro,
+            candidate_outcome=candidate.outcome,
+            candidate_body=candidate.body,
+            candidate_duration_us=candidate.duration_us,
+            candidate_cost_micro=candidate.cost_micro,
+        )
+
+    def decide_class(self, request: int, waiting: Waiting, name: str, result: str) -> None:
+        """Count a request that is no pair of a comparison."""
+        exchange = self.exchange_of(request, waiting)
+        if exchange is None:
+            counted, result = Counted(("all",), 0, "", 0, 0), "unreadable"
+        else:
+            counted = self._counted(exchange)
+        _, tally = self._state.compared[name].tally_of(waiting.tile)
+        self._counting[name].tallier.count_class(tally, counted, result)
+        self._decide(request, waiting, name, exchange)
+
+    def _decide(self, request: int, waiting: Waiting, name: str, exchange: MirroredRequest | None) -> None:
+        state = self._state
+        del waiting.undecided[name]
+        state.compared[name].open.discard(request)
+        self._held.pop((request, name), None)
+        if waiting.undecided:
+            state.changed.add(waiting.tile)
+        else:
+            state.forget(request)
+        if exchange is not None and name == CANDIDATE_PRODUCTION:
+            origin = exchange.origin
+            mark = Mark(origin.sequence, origin.seen, dict(origin.dropped))
+            state.accounts.present(origin.process, origin.epoch_us, mark, offset=request)
+
+    def exchange_of(self, request: int, waiting: Waiting) -> MirroredRequest | None:
+        """The request, read by offset where no record carried it."""
+        if waiting.exchange is None:
+            waiting.exchange = self._requests([request]).get(request)
+        return waiting.exchange
+
+    def _counted(self, exchange: MirroredRequest, slices: tuple[str, ...] | None = None) -> Counted:
+        known = slices if slices is not None else self._slicer.slices_of(exchange)
+        slices = countable(known, exchange.u, exchange.sample, exchange.quotas)
+        return Counted(
+            slices=slices,
+            cell=cell_of(exchange.key),
+            request_id=exchange.request_id,
+            body_bytes=len(exchange.body),
+            production_us=exchange.live.duration_us if exchange.live is not None else 0,
+        )
+
+    def _side_of(self, waiting: Waiting, exchange: MirroredRequest, role: str) -> Graded:
+        """A role's answer as graders see it: the worker's record, else the live exchange."""
+        answer = waiting.answers.get(role)
+        if answer is not None:
+            return graded_of_answer(answer, exchange)
+        return graded_of_live(exchange, role, waiting.outcome_of(role), self._spec.price.get(role, _NO_PRICE))
+
+
+def _side(answer: Graded) -> Side:
+    return Side(
+        outcome=answer.outcome,
+        duration_us=answer.duration_us,
+        first_byte_us=answer.first_byte_us,
+        cost_micro=answer.cost_micro,
+        tokens=answer.prompt_tokens + answer.completion_tokens,
+    )
