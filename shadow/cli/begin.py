@@ -12,6 +12,7 @@ Numbered as in the body:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,9 +21,12 @@ from shadow.adapters.decisions import decisions_in
 from shadow.errors import Unavailable, Usage
 from shadow.gate.history import Run, next_attempt, runs_in, unfinished
 from shadow.ports import Clock, DecisionWriter, Log, LogAdmin
+from shadow.records.comparisons import BASELINE, CANDIDATE, PRODUCTION
 from shadow.records.decisions import Started
 from shadow.records.log import LogRecord
 from shadow.settings.settings import Settings
+
+log = logging.getLogger("shadow.begin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +37,9 @@ class Begun:
     is_new: bool
 
 
-def worker_group(run: str, role: str) -> str:
-    """Consumer group of a role's workers in a run."""
-    return f"shadow.{run}.{role}"
+def worker_group(settings: Settings, run: str, role: str) -> str:
+    """Consumer group of a role's workers: production's answer once for all runs over a topic, the others' per run."""
+    return f"shadow.{settings.topics.requests if role == PRODUCTION else run}.{role}"
 
 
 def runs_of(writer: DecisionWriter) -> list[Run]:
@@ -73,6 +77,15 @@ def begin(settings: Settings, log: Log, clock: Clock) -> Begun:
         writer.close()
         admin.close()
     return found[0]
+
+
+def _place_production(settings: Settings, admin: LogAdmin, requests_from: Sequence[int]) -> None:
+    """Set the group of production's workers to the run's first request, unless they are at work and behind no one."""
+    try:
+        admin.commit_group(worker_group(settings, "", PRODUCTION), settings.topics.requests, requests_from)
+    except Unavailable as trouble:
+        # Kafka refuses it while the group has members; they go on where they are. If Kafka is away, `Started` fails.
+        log.info("production's workers keep their place: %s", trouble)
 
 
 def transactional_id(settings: Settings) -> str:
@@ -130,8 +143,12 @@ def _started(settings: Settings, log: Log, admin: LogAdmin, clock: Clock, attemp
         )
     if not answers_from:
         raise Unavailable(f"{topics.answers} has no partitions; run `shadow doctor` to see what is wrong")
-    # 3. The candidate's workers begin at the run's first request.
-    admin.commit_group(worker_group(run, "candidate"), topics.requests, requests_from)
+    # 3. The workers begin at the run's first request.
+    for role in (CANDIDATE, BASELINE):
+        if role in settings.workers:
+            admin.commit_group(worker_group(settings, run, role), topics.requests, requests_from)
+    if settings.workers.get(PRODUCTION) is not None and settings.workers[PRODUCTION].has_model:
+        _place_production(settings, admin, requests_from)
     policy, now_us = settings.policy(), clock.now_us()
     return Started(
         run=run,

@@ -22,6 +22,8 @@ from shadow.cli.attach import Attached, serve_attached
 from shadow.cli.begin import transactional_id, worker_group
 from shadow.cli.exits import exiting
 from shadow.metrics import Metrics
+from shadow.records.answers import EVERY_RUN
+from shadow.records.comparisons import PRODUCTION
 from shadow.settings.settings import Settings
 from shadow.stream.slice import Slicer
 
@@ -103,10 +105,10 @@ def worker(
         worker_ = Worker(
             attached.log,
             models.pop() if models else parts.model_of(settings, role),
-            run=run.run,
+            run=EVERY_RUN if role == PRODUCTION else run.run,
             role=role,
             version=run.candidate if role == "candidate" else run.production,
-            group=worker_group(run.run, role),
+            group=worker_group(settings, run.run, role),
             member=wiring.member_name(role),
             topics=wiring.topic_names(settings),
             metrics=metrics,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -20,6 +21,7 @@ from shadow.cli import wiring
 from shadow.cli.begin import begin
 from shadow.cli.exits import exiting
 from shadow.cli.supervise import Supervisor, shadow_command
+from shadow.records.comparisons import CANDIDATE
 from shadow.records.decisions import Started
 from shadow.settings.settings import Settings
 
@@ -58,12 +60,22 @@ def up(
             return 0
         typer.echo(f"run {started.run}; `shadow status -c {config} --watch` shows its progress; Ctrl-C stops", err=True)
         supervisor = stack.enter_context(Supervisor())
-        for role in ROLES:
-            command = shadow_command(role, "--config", str(config), "--log-format", log_format)
-            supervisor.start(role, command, {**environment, "SHADOW_MEMBER": f"up-{role}"})
+        for name, arguments in _processes(settings):
+            command = shadow_command(*arguments, "--config", str(config), "--log-format", log_format)
+            supervisor.start(name, command, {**environment, "SHADOW_MEMBER": f"up-{name}"})
         while not stop.wait(1.0):
             supervisor.check()
     return 0
+
+
+def _processes(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Name and arguments of each process: one of each kind, and a worker for each further role that has a model."""
+    for name in ROLES:
+        yield name, (name,)
+    for role, worker in settings.workers.items():
+        if role != CANDIDATE and worker.has_model:
+            # The configured admin port is the candidate's worker's.
+            yield f"worker-{role}", ("worker", "--role", role, "--admin-port", "0")
 
 
 def _begun(settings: Settings, log: KafkaLog, stop: threading.Event) -> Started | None:

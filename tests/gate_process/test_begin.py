@@ -52,7 +52,7 @@ def test_a_run_begins_at_the_ends():
     started = begin(settings, log, Clock()).started
     assert ((0, 3), (0, 1)) == (started.requests_from, started.answers_from)
     assert 120 == started.first_tile
-    group = log.group_of(worker_group(started.run, "candidate"), settings.topics.requests)
+    group = log.group_of(worker_group(settings, started.run, "candidate"), settings.topics.requests)
     assert {0: 0, 1: 3} == group.committed
 
 
