@@ -195,7 +195,7 @@ class Log(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One atomic change of a slot.
+    """One atomic change of a slot: first everything is set, then deleted.
 
     Args:
         version: Unique version that the slot has afterwards (a fresh UUID, never reused).

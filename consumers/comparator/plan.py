@@ -42,11 +42,22 @@ class ComparatorPlan:
 
 @dataclass(slots=True)
 class Owned:
-    """One partition that this comparator owns."""
+    """One partition that this comparator owns.
+
+    Args:
+        fold: Its fold.
+        version: Version of the stored state; None where nothing is stored.
+        closed: Tiles closed since the last checkpoint.
+        saved_next: Where the stored state stands.
+        dropped: Main tiles below this number are no longer stored.
+        tick_sent: The newest tile whose tick was appended, and when.
+        active_s: When the partition had its last record.
+    """
 
     fold: Fold
     version: str | None
     closed: list[ClosedTile] = field(default_factory=list)
     saved_next: int = -1
+    dropped: int = 0
     tick_sent: tuple[int, float] = (-1, 0.0)
     active_s: float = 0.0

@@ -22,6 +22,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from consumers.comparator.asks import Asks
+from consumers.comparator.dropping import Dropping, tiles_to_drop
 from consumers.comparator.output import Output
 from consumers.comparator.plan import ComparatorPlan, Owned
 from consumers.comparator.published import publish
@@ -38,6 +39,8 @@ from shadow.records.requests import MirroredRequest
 from shadow.stream.fold import Fold
 from shadow.stream.slice import Slicer
 from shadow.stream.state import (
+    DROPPED,
+    FOLDED,
     AnswersAt,
     AskNow,
     Counting,
@@ -284,11 +287,15 @@ class Comparator:
     def _save(self, partition: int, owned: Owned) -> None:
         state = owned.fold.state
         fields, dropped = fields_from_state(state, only_changed=owned.version is not None)
+        dropping = self._dropping(owned)
+        if dropping.names:
+            fields[DROPPED] = str(dropping.below).encode()
         change = Change(
             version=str(uuid.uuid4()),
             state=fields,
             dropped=dropped,
             tiles={tile.name: tile.to_bytes() for tile in owned.closed},
+            dropped_tiles=dropping.names,
         )
         began = time.perf_counter()
         # 2. One compare-and-set.
@@ -296,9 +303,15 @@ class Comparator:
         self._metrics.observe("shadow_checkpoint_seconds", time.perf_counter() - began)
         owned.version = change.version
         owned.saved_next = state.next
+        owned.dropped = dropping.below
         publish(self._metrics, self._plan.started.run, partition, owned, self._clock.now_us())
         owned.closed.clear()
         state.stored()
+
+    def _dropping(self, owned: Owned) -> Dropping:
+        """What the gate no longer needs; looked at when a tile has closed, since that is when more is stored."""
+        folded = self._store.field(self._plan.started.run, FOLDED) if owned.closed else None
+        return tiles_to_drop(owned.fold.spec, owned.dropped, int(folded) if folded is not None else -1)
 
     def _throttle(self, group: LogGroup) -> None:
         """Stop reading while a checkpoint is stuck or too many grades are being asked for."""
@@ -341,7 +354,7 @@ class Comparator:
             return Fold(spec, self._slicer, self._counting, requests, self._answers_of(partition), state)
 
         if stored is None:
-            return Owned(fold(), None)
+            return Owned(fold(), None, dropped=started.first_tile)
         version, fields = stored
         if "broken" in fields:
             # A log's hole does not heal: the run cannot be completed by anybody.
@@ -352,8 +365,9 @@ class Comparator:
         except InvalidRecord as error:
             log.warning("partition %d: %s; rebuilding it from the log", partition, error)
             self._with_patience(lambda: self._store.purge(slot_of(started.run, partition)))
-            return Owned(fold(), None)
-        owned = Owned(fold(state), version, saved_next=state.next)
+            return Owned(fold(), None, dropped=started.first_tile)
+        dropped = int(fields.get(DROPPED, started.first_tile))
+        owned = Owned(fold(state), version, saved_next=state.next, dropped=dropped)
         self._restore(partition, owned)
         return owned
 

@@ -51,12 +51,12 @@ class MemoryStore:
                 raise Refused(f"the slot {slot} has version {version or 'none'}, not {expected or 'none'}")
             state = {} if found is None else dict(found.state)
             tiles = {} if found is None else dict(found.tiles)
+            state.update(change.state)
             for name in change.dropped:
                 state.pop(name, None)
-            state.update(change.state)
+            tiles.update(change.tiles or {})
             for name in change.dropped_tiles:
                 tiles.pop(name, None)
-            tiles.update(change.tiles or {})
             self._change({**self._slots, slot: _Slot(change.version, state, tiles)})
 
     def field(self, slot: str, name: str) -> bytes | None:

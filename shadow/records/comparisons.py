@@ -29,6 +29,11 @@ COMPARISON_BY_REFERENCE: Final = {PRODUCTION: CANDIDATE_PRODUCTION, HUMAN: CANDI
 """Comparison of a rule by the role against which it holds the candidate."""
 
 
+def lag_tiles(comparison: str, deadline_us: int, tile_us: int) -> int:
+    """How many tiles behind the main comparison's the gate folds a comparison's, so that it never waits long."""
+    return 0 if comparison == CANDIDATE_PRODUCTION else -(-deadline_us // tile_us) + 1
+
+
 def tile_name(number: int, comparison: str = CANDIDATE_PRODUCTION) -> str:
     """Name of a closed tile in its slot: the number, behind the comparison where it is not the main one."""
     return str(number) if comparison == CANDIDATE_PRODUCTION else f"{comparison}/{number}"

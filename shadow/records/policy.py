@@ -16,6 +16,7 @@ from shadow.records.comparisons import (
     COMPARISON_BY_REFERENCE,
     PRODUCTION,
     ROLES_BY_COMPARISON,
+    lag_tiles,
 )
 from shadow.records.slices import ALL
 
@@ -254,8 +255,8 @@ class Policy:
         return self.human_deadline_us if comparison == CANDIDATE_HUMAN else self.evidence_deadline_us
 
     def lag_tiles(self, comparison: str) -> int:
-        """How many tiles behind the main comparison's the gate folds a comparison's, so that it never waits long."""
-        return 0 if comparison == CANDIDATE_PRODUCTION else -(-self.deadline_us(comparison) // self.tile_us) + 1
+        """How many tiles behind the main comparison's the gate folds a comparison's."""
+        return lag_tiles(comparison, self.deadline_us(comparison), self.tile_us)
 
     @property
     def comparisons(self) -> tuple[str, ...]:

@@ -31,6 +31,11 @@ from shadow.usage import Price
 FORMAT: Final = 3
 """Format of the snapshot."""
 
+DROPPED: Final = "dropped"
+"""Field beside a partition's state, kept by its owner: main tiles below this number are no longer in the store."""
+FOLDED: Final = "folded"
+"""Field of the gate's state: the last main tile that it has folded."""
+
 RequestsAt = Callable[[Sequence[int]], Mapping[int, MirroredRequest | None]]
 """Reads requests of this partition by offset; None for one that cannot be decoded."""
 

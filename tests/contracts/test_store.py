@@ -11,6 +11,13 @@ from shadow.errors import Refused
 from shadow.ports import Change, Store
 
 
+def test_what_is_set_and_deleted_in_one_change_is_gone(store: Store, slot: str) -> None:
+    """A change sets first and deletes then."""
+    store.swap(slot, None, Change("v1", {"a": b"1"}, dropped=["a"], tiles={"1": b"t", "2": b"t"}, dropped_tiles=["1"]))
+    assert store.load(slot) == ("v1", {})
+    assert store.tile_names(slot) == ["2"]
+
+
 def test_an_unknown_slot_is_empty(store: Store, slot: str) -> None:
     """
     Nothing is there before the first change.
