@@ -29,6 +29,8 @@ ANSWERS: Final = "answers"
 REQUESTS: Final = "requests"
 PAIRS: Final = "pairs"
 FILES: Final = (ANSWERS, REQUESTS, PAIRS)
+PART: Final = ".part"
+"""Ending of a file that is not whole yet."""
 GROUPS_KEPT: Final = 4
 """Row groups whose records stay in memory for reading single ones."""
 
@@ -75,6 +77,11 @@ def file_of(folder: Path, kind: str) -> Path:
     return folder / f"{kind}.parquet"
 
 
+def part_of(path: Path) -> Path:
+    """Where a file is written before it is whole."""
+    return path.with_name(path.name + PART)
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, 64 hexadecimal digits."""
     with path.open("rb") as file:
@@ -109,13 +116,20 @@ def read_manifest(folder: Path) -> Manifest:
     found = _digest(tree)
     if said != found:
         raise BrokenEvidence(f"{path} is not what was archived: its content has SHA-256 {found}, and it says {said}")
+    try:
+        return _manifest(tree)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise Usage(f"{path} was written by another version of Shadow and cannot be read ({error!r})") from error
+
+
+def _manifest(tree: Mapping[str, Any]) -> Manifest:
     started, decisions = tree["started"], tree["decisions"]
     return Manifest(
         started=Started(**{**started, **_tuples(started, "answers_from", "requests_from")}),
         decisions=tuple(Decision(**{**each, **_tuples(each, "positions", "culprits")}) for each in decisions),
         configuration=tree["configuration"],
         topics=tree["topics"],
-        ranges={kind: [tuple(each) for each in bounds] for kind, bounds in tree["ranges"].items()},
+        ranges={kind: [(first, end) for first, end in bounds] for kind, bounds in tree["ranges"].items()},
         replayed=tree["replayed"],
         versions=tree["versions"],
         files=tree["files"],
@@ -174,12 +188,17 @@ class Archive:
     Args:
         topics: Name of each topic in the log, by kind.
         ranges: Offsets of each partition, by kind, as in `Manifest`.
+        paths: File of each kind; where `file_of` says by default.
     """
 
     def __init__(
-        self, folder: Path, topics: Mapping[str, str], ranges: Mapping[str, Sequence[tuple[int, int]]]
+        self,
+        folder: Path,
+        topics: Mapping[str, str],
+        ranges: Mapping[str, Sequence[tuple[int, int]]],
+        paths: Mapping[str, Path] | None = None,
     ) -> None:
-        self._folder = folder
+        self._paths = paths or {kind: file_of(folder, kind) for kind in topics}
         self._ranges = ranges
         _, self._parquet = parquet()
         self._kind_by_topic = {name: kind for kind, name in topics.items()}
@@ -195,7 +214,7 @@ class Archive:
     def open(self, topic: str) -> _Topic:
         """One topic's file."""
         kind = self._kind_by_topic[topic]
-        return _Topic(self._parquet, file_of(self._folder, kind), topic, self._ranges[kind])
+        return _Topic(self._parquet, self._paths[kind], topic, self._ranges[kind])
 
 
 class _Topic:

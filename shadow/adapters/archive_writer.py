@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from shadow.adapters.archive import FILES, MANIFEST, file_of, parquet, read_manifest, sha256_of
+from shadow.adapters.archive import FILES, MANIFEST, file_of, parquet, part_of, read_manifest, sha256_of
 from shadow.errors import BrokenEvidence, Unavailable, Usage
 from shadow.records.log import LogRecord
 from shadow.records.pairs import GradedPair
@@ -18,8 +18,6 @@ GROUP_ROWS: Final = 4096
 GROUP_BYTES: Final = 4 << 20
 WAITING_BYTES_MAX: Final = 64 << 20
 """Bytes of all partitions' unfinished row groups; beyond it the largest is written as it is."""
-PART: Final = ".part"
-"""Ending of a file that is not whole yet."""
 _NESTED: Final = ("slices", "grades")
 """Fields of a graded pair that are not one plain value."""
 
@@ -32,34 +30,33 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise Unavailable(f"{folder} cannot be written: {error.strerror or error}") from error
     finally:
-        for kind in FILES:
-            part_of(folder, kind).unlink(missing_ok=True)
+        for path in _paths(folder):
+            part_of(path).unlink(missing_ok=True)
 
 
-def part_of(folder: Path, kind: str) -> Path:
-    """Where a kind of records is written before it is whole."""
-    path = file_of(folder, kind)
-    return path.with_name(path.name + PART)
+def finish(folder: Path, manifest: bytes) -> None:
+    """Put whole files in their places, run.json last. Until then an older archive of the run is as it was."""
+    part_of(folder / MANIFEST).write_bytes(manifest)
+    for path in _paths(folder):
+        part_of(path).replace(path)
 
 
 def prepare(folder: Path, run: str) -> None:
-    """Make the folder, or refuse one that holds something else than an archive of the same run.
+    """Make the folder, or refuse one that holds anything else than an archive of the same run.
 
     Raises:
         Usage: If it does.
     """
-    ours = {MANIFEST, *(file_of(folder, kind).name for kind in FILES), *(part_of(folder, kind).name for kind in FILES)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         names = {path.name for path in folder.iterdir()}
     except OSError as error:
         raise Usage(f"{folder} cannot be used as a folder: {error.strerror or error}") from error
-    foreign = sorted(names - ours)
+    names -= {part_of(path).name for path in _paths(folder)}  # of an archive that was cut off
+    foreign = sorted(names - {path.name for path in _paths(folder)} if MANIFEST in names else names)
     if foreign:
-        raise Usage(f"{folder} is not empty: it holds {foreign[0]}, which is no part of an archive; name another --out")
-    if MANIFEST not in names:
-        if names:
-            _forget(folder, names)
+        raise Usage(f"{folder} is not empty, and {foreign[0]} is not of an archive of this run; name another --out")
+    if not names:
         return
     try:
         known = read_manifest(folder).started.run
@@ -69,18 +66,12 @@ def prepare(folder: Path, run: str) -> None:
         raise Usage(f"{folder} holds the archive of the run {known}, not of {run}; name another --out")
 
 
-def _forget(folder: Path, names: set[str]) -> None:
-    """Delete what an archive that was cut off has left."""
-    for name in names:
-        (folder / name).unlink(missing_ok=True)
+def _paths(folder: Path) -> list[Path]:
+    return [*(file_of(folder, kind) for kind in FILES), folder / MANIFEST]
 
 
 class RecordFile:
-    """One topic's raw records.
-
-    Args:
-        partitions: Of the topic; a file without records has a row group for none of them.
-    """
+    """One topic's raw records."""
 
     def __init__(self, path: Path) -> None:
         self._pyarrow, module = parquet()

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from shadow.adapters.archive import (
     ANSWERS,
-    MANIFEST,
+    FILES,
     PAIRS,
     REQUESTS,
     Archive,
@@ -25,8 +25,9 @@ from shadow.adapters.archive import (
     file_of,
     manifest_to_bytes,
     parquet,
+    part_of,
 )
-from shadow.adapters.archive_writer import PairFile, RecordFile, facts_of, part_of, prepare, writing
+from shadow.adapters.archive_writer import PairFile, RecordFile, facts_of, finish, prepare, writing
 from shadow.adapters.logs import configure
 from shadow.cli import wiring
 from shadow.cli.begin import runs_of, transactional_id
@@ -35,6 +36,7 @@ from shadow.cli.replay import found_run
 from shadow.cli.replay_compare import Comparison, compare_decisions
 from shadow.cli.replay_log import Reading, ends_of, patiently
 from shadow.cli.replay_run import Replay, Replayed, ReplayPlan, Taps
+from shadow.cli.replay_shown import progress_bar
 from shadow.errors import BrokenEvidence, Usage
 from shadow.gate.history import Run
 from shadow.ports import Log, LogAdmin
@@ -110,39 +112,42 @@ def write_archive(log: Log, settings: Settings, run: Run, out: Path, configurati
     """
     prepare(out, run.name)
     topics = {ANSWERS: settings.topics.answers, REQUESTS: settings.topics.requests}
+    parts = {kind: part_of(file_of(out, kind)) for kind in FILES}
     with writing(out):
-        (out / MANIFEST).unlink(missing_ok=True)
         with closing(log.admin()) as admin:
-            answers = _copy(log, admin, run, topics[ANSWERS], run.started.answers_from, file_at=(out, ANSWERS))
+            answers = _copy(log, admin, run, topics[ANSWERS], run.started.answers_from, parts[ANSWERS])
             kept = _still_there(admin, topics[REQUESTS], run.started.requests_from)
-            requests = _copy(log, admin, run, topics[REQUESTS], kept, file_at=(out, REQUESTS))
+            requests = _copy(log, admin, run, topics[REQUESTS], kept, parts[REQUESTS])
         ranges = {ANSWERS: answers.ranges, REQUESTS: requests.ranges}
-        replayed, pairs, trouble = _replayed(Archive(out, topics, ranges), settings, run, out, topics)
+        found, pairs, trouble = _replayed(Archive(out, topics, ranges, parts), settings, run, topics, parts[PAIRS])
         manifest = Manifest(
             started=run.started,
             decisions=run.decisions,
             configuration=configuration,
             topics=topics,
             ranges=ranges,
-            replayed={
-                "tile": replayed.state.folded,
-                "tiles_digest": replayed.state.tiles_digest.hex(),
-                "pairs": replayed.pairs,
-                "records": replayed.records,
-                "unreadable": replayed.unreadable_count,
-                "trouble": list(trouble),
-            },
-            versions={name: version(name) for name in ("shadow-canary", "pyarrow")}
-            | {"python": platform.python_version()},
+            replayed=_facts(found, trouble),
+            versions={"python": platform.python_version()}
+            | {name: version(name) for name in ("shadow-canary", "pyarrow")},
             files={
-                kind: facts_of(file_of(out, kind), rows)
+                kind: facts_of(parts[kind], rows)
                 for kind, rows in ((ANSWERS, answers.rows), (REQUESTS, requests.rows), (PAIRS, pairs))
             },
         )
-        part = out / f"{MANIFEST}.part"
-        part.write_bytes(manifest_to_bytes(manifest))
-        part.replace(out / MANIFEST)
+        finish(out, manifest_to_bytes(manifest))
     return Archived(manifest, trouble)
+
+
+def _facts(found: Replayed, trouble: Sequence[str]) -> dict[str, Any]:
+    """What run.json says of the replay."""
+    return {
+        "tile": found.state.folded,
+        "tiles_digest": found.state.tiles_digest.hex(),
+        "pairs": found.pairs,
+        "records": found.records,
+        "unreadable": found.unreadable_count,
+        "trouble": list(trouble),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +156,12 @@ class _Copied:
     rows: int
 
 
-def _copy(
-    log: Log, admin: LogAdmin, run: Run, topic: str, begin: Sequence[int], *, file_at: tuple[Path, str]
-) -> _Copied:
+def _copy(log: Log, admin: LogAdmin, run: Run, topic: str, begin: Sequence[int], path: Path) -> _Copied:
     """Copy a topic's part of the run, partition by partition without a hole."""
     ends = _ends(admin, run, topic, begin)
-    file = RecordFile(part_of(*file_at))
-    with closing(log.reader()) as reader, closing(file):
+    file = RecordFile(path)
+    total = sum(ends) - sum(begin)
+    with closing(log.reader()) as reader, closing(file), progress_bar(f"copy {topic}") as progress:
         reading = Reading(reader, topic, begin, ends)
         expected = list(begin)
         while records := reading.records():
@@ -168,7 +172,7 @@ def _copy(
                     raise BrokenEvidence(f"{place}: offsets {gap} are missing from the log")
                 expected[record.partition] = record.offset + 1
                 file.add(record)
-    part_of(*file_at).replace(file_of(*file_at))
+            progress(sum(expected) - sum(begin), total)
     return _Copied(list(zip(begin, ends, strict=True)), file.rows)
 
 
@@ -192,19 +196,18 @@ def _still_there(admin: LogAdmin, topic: str, begin: Sequence[int]) -> list[int]
 
 
 def _replayed(
-    source: Archive, settings: Settings, run: Run, out: Path, topics: dict[str, str]
+    source: Archive, settings: Settings, run: Run, topics: dict[str, str], pairs: Path
 ) -> tuple[Replayed, int, tuple[str, ...]]:
     """Replay the archive, and write its graded pairs. Returns what was found, the pairs and what is wrong."""
     recorded = run.decisions[-1] if run.decisions else None
     policy = settings.policy()
     roles = list(dict.fromkeys(role for name in policy.comparisons for role in ROLES_BY_COMPARISON[name]))
-    file = PairFile(part_of(out, PAIRS), [spec.name for spec in settings.grader_specs()], roles)
+    file = PairFile(pairs, [spec.name for spec in settings.grader_specs()], roles)
     plan = ReplayPlan(
         settings, run.started, topics[ANSWERS], topics[REQUESTS], first=run.started.first_tile, recorded=recorded
     )
-    with closing(file):
-        found = Replay(plan, source, Taps(pair=file.add)).run()
-    part_of(out, PAIRS).replace(file_of(out, PAIRS))
+    with closing(file), progress_bar("replay") as progress:
+        found = Replay(plan, source, Taps(pair=file.add, progress=progress)).run()
     comparison = Comparison()
     if recorded is not None and not found.broken:
         compare_decisions(recorded, found.decision, comparison)

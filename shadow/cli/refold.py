@@ -55,7 +55,7 @@ def fold_record(
         content = content_of(record, fold.spec.run)
     except InvalidRecord as error:
         fold.state.counters["dead_letters"] += 1
-        put_aside(record, str(error))
+        put_aside(record, f"the record cannot be read: {error}")
     if graders is not None and isinstance(content, RecordedGrade):
         # A mark says when the pair was asked about, whoever asked; a grade of a grader that is not there says nothing.
         content = content if content.outcome == ASKED or content.grader in graders else None

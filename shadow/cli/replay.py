@@ -12,7 +12,6 @@ from typing import Annotated, Final
 import orjson
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from shadow.adapters.archive import Manifest, open_archive
 from shadow.adapters.logs import configure
@@ -23,7 +22,7 @@ from shadow.cli.replay_backtest import backtest
 from shadow.cli.replay_compare import Comparison, Difference, StoreComparison, compare_decisions
 from shadow.cli.replay_log import Source
 from shadow.cli.replay_run import Replay, Replayed, ReplayPlan, Taps
-from shadow.cli.replay_shown import Report, document_of, table_of
+from shadow.cli.replay_shown import Report, document_of, progress_bar, table_of
 from shadow.errors import Usage
 from shadow.gate.history import Run
 from shadow.gate.run import RunState
@@ -184,7 +183,7 @@ def recompute(taken: Taken, *, regrade: bool, first: int | None, last: str | Non
         decides=is_backtest,
         graders=frozenset(spec.name for spec in settings.grader_specs()) if is_backtest else None,
     )
-    with _progress() as progress:
+    with progress_bar("replay") as progress:
         if is_backtest:
             replayed = Replay(plan, taken.source, Taps(progress=progress)).run()
         else:
@@ -256,16 +255,6 @@ def _last_tile(run: Run, first: int, last: str) -> int | None:
     if int(last) < first:
         raise Usage(f"--to: the first tile is {first}; read {last}")
     return int(last)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, where that is a terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("replay"), BarColumn(), MofNCompleteColumn(), TextColumn("records"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("replay", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _exit_code(report: Report) -> int:

@@ -144,7 +144,7 @@ class Replay:
         policy = plan.settings.policy()
         state = RunState.begin(plan.started.run, policy, plan.first, plan.started.stage)
         self.found = Replayed(state, positions=plan.started.answers_from)
-        self._merged: dict[tuple[str, int], _Merged] = {}
+        self._merged: dict[int, _Merged] = {}
         self._closed = [plan.started.first_tile - 1] * self._partitions
         self._foldable = sys.maxsize
 
@@ -208,11 +208,12 @@ class Replay:
             self._taps.pair(pair)
         for tile in effects.closed:
             self._taps.closed(record.partition, tile)
-            if tile.comparison == CANDIDATE_PRODUCTION:
-                self._closed[record.partition] = tile.number
+            if tile.comparison != CANDIDATE_PRODUCTION:
+                continue
+            self._closed[record.partition] = tile.number
             if tile.number < self._plan.first or tile.number > self._foldable:
                 continue
-            merged = self._merged.setdefault((tile.comparison, tile.number), _Merged())
+            merged = self._merged.setdefault(tile.number, _Merged())
             merged.tally.add(tile.tally)
             merged.next[record.partition] = tile.next
 
@@ -225,10 +226,10 @@ class Replay:
         """Fold and judge every tile that all partitions have closed, in their order."""
         state = self.found.state
         while not self.is_done:
-            merged = self._merged.get((CANDIDATE_PRODUCTION, state.folded + 1))
+            merged = self._merged.get(state.folded + 1)
             if merged is None or len(merged.next) < self._partitions:
                 return
-            del self._merged[CANDIDATE_PRODUCTION, state.folded + 1]
+            del self._merged[state.folded + 1]
             merged_bytes = merged.tally.to_bytes()
             fold_tile(state, state.folded + 1, merged.tally, merged_bytes)
             self.found.positions = tuple(merged.next[each] for each in range(self._partitions))

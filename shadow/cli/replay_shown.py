@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +20,19 @@ from shadow.gate.judgement import judgement_to_json
 from shadow.records.decisions import Decision, Started
 from shadow.records.slices import ALL
 from shadow.records.tallies import CLASSES, Key
+
+LINES_MAX: Final = 20
+"""Unreadable records, and differences, that the table names."""
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, where that is a terminal; told of records done and records in all."""
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("records"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -110,15 +126,25 @@ def table_of(report: Report) -> RenderableType:
     if replayed.judgement is not None:
         parts.append(rules_table(judgement_to_json(replayed.judgement)))
     parts.append(_verdict(report))
-    for place, reason in replayed.unreadable:
-        parts.append(Text(f"{place}: {reason}", style="magenta"))
-    more = replayed.unreadable_count - len(replayed.unreadable)
-    if more > 0:
-        parts.append(Text(f"and {more:,} more that cannot be read", style="magenta"))
+    parts += _lines(
+        [f"{place}: {reason}" for place, reason in replayed.unreadable], replayed.unreadable_count, "magenta"
+    )
     parts += [Text(note, style="dim") for note in report.comparison.notes]
-    parts += [Text(difference.sentence, style="bold red") for difference in report.comparison.differences]
+    sentences = [difference.sentence for difference in report.comparison.differences]
+    parts += _lines(sentences, report.comparison.count, "bold red")
     parts.append(_outcome(report, state.folded))
     return Group(*parts)
+
+
+def _lines(sentences: list[str], count: int, style: str) -> list[RenderableType]:
+    """The first sentences, and how many more there are."""
+    shown = sentences[:LINES_MAX]
+    more = (
+        [f"and {count - len(shown):,} more; -o json names {len(sentences):,} of {count:,}"]
+        if count > len(shown)
+        else []
+    )
+    return [Text(sentence, style=style) for sentence in (*shown, *more)]
 
 
 def _facts(report: Report) -> Table:
@@ -156,9 +182,7 @@ def _outcome(report: Report, folded: int) -> Text:
         return Text(f"back-test; {then}", style="bold")
     compared = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in comparison.compared.items())
     if comparison.count:
-        rest = comparison.count - len(comparison.differences)
-        tail = f", {rest:,} of them not shown" if rest else ""
-        return Text(f"DIFFERENT: {comparison.count:,} differences{tail} in {compared}", style="bold red")
+        return Text(f"DIFFERENT: {comparison.count:,} differences in {compared}", style="bold red")
     if report.is_identical is None:
         return Text("nothing to compare with: no decision, and nothing in redis", style="yellow")
     return Text(f"identical: {compared}", style="bold green")

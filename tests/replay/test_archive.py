@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +214,7 @@ def test_only_the_same_run_is_written_over(world: World, own: Path, tmp_path: Pa
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "thesis.doc").write_text("two years of work")
-    with pytest.raises(Usage, match=r"is not empty: it holds thesis\.doc"):
+    with pytest.raises(Usage, match=r"is not empty, and thesis\.doc is not of"):
         archived(world, foreign)
     assert ["thesis.doc"] == names_in(foreign)
     other = World(seed=7).play()
@@ -222,9 +224,13 @@ def test_only_the_same_run_is_written_over(world: World, own: Path, tmp_path: Pa
     with pytest.raises(Usage, match=f"holds the archive of the run {world.run.name}, not of {elsewhere.run.name}"):
         archived(elsewhere, own)
     (own / "run.json").unlink()
-    (own / "answers.parquet.part").write_bytes(b"cut off")
-    archived(world, own)
-    assert sorted([*FILES, "run.json"]) == names_in(own)
+    with pytest.raises(Usage, match=r"is not empty, and answers\.parquet is not of"):
+        archived(world, own)
+    cut_off = tmp_path / "cut-off"
+    cut_off.mkdir()
+    (cut_off / "answers.parquet.part").write_bytes(b"cut off")
+    archived(world, cut_off)
+    assert sorted([*FILES, "run.json"]) == names_in(cut_off)
 
 
 def test_a_log_with_a_hole_is_not_archived(tmp_path: Path) -> None:
@@ -237,6 +243,29 @@ def test_a_log_with_a_hole_is_not_archived(tmp_path: Path) -> None:
     with pytest.raises(BrokenEvidence, match=f"offsets {offset} to {offset} are missing"):
         archived(world, tmp_path / "out")
     assert [] == names_in(tmp_path / "out")
+
+
+def test_an_older_archive_outlives_one_that_fails(tmp_path: Path) -> None:
+    """
+    Archiving again when the log has lost its beginning changes nothing of what was archived before.
+    """
+    world = World().play()
+    archived(world, tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    world.log.truncate(TOPICS["answers"], 1, world.started.answers_from[1] + 50)
+    with pytest.raises(BrokenEvidence, match="are missing from the log"):
+        archived(world, tmp_path / "out")
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+
+def test_without_pyarrow_one_sentence_says_what_to_install(folder: Path) -> None:
+    """
+    pyarrow is an extra; who has not installed it is told how.
+    """
+    code = "import sys; sys.modules['pyarrow'] = None; from shadow.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "replay", "--archive", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (2, True) == (done.returncode, "pip install 'shadow-canary[archive]'" in done.stderr), done.stderr
 
 
 def test_a_run_that_cannot_be_recomputed_is_archived_and_said(tmp_path: Path) -> None:

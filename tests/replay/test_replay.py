@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from shadow.adapters.avro import decode, encode
+from shadow.cli.replay_log import Reading
 from shadow.cli.replay_run import Replay, ReplayPlan
 from shadow.cli.replay_shown import document_of
 from shadow.errors import Usage
@@ -271,6 +272,56 @@ def test_a_redis_that_is_away_is_said():
     report = world.replayed()
     assert report.is_identical
     assert any("redis was not compared" in note for note in report.comparison.notes)
+
+
+def test_a_run_that_goes_on_is_compared_as_far_as_it_is():
+    """
+    Without a decision every tile that is there is compared, and the gate's digest where the gate stands.
+    """
+    tree = tree_of()
+    tree["stages"]["shadow"]["needs"]["pairs"] = 100_000
+    world = World(tree).play()
+    report = world.replayed()
+    assert (True, None) == (report.is_identical, report.replayed.decision)
+    assert TILES - 1 <= report.replayed.state.folded
+    assert 1 == report.comparison.compared["gate_digest"]
+
+
+def test_a_rollback_that_the_log_has_not_is_a_difference():
+    """
+    Freshness may hold a promotion, but nothing holds a rollback: where the evidence brings one, it must stand there.
+    """
+    tree = tree_of()
+    tree["stages"]["shadow"]["rules"].append({"floor": {"grader": "correct", "min": 0.99}})
+    world = World(tree).play()
+    recorded = world.run.decisions[-1]
+    assert ("rollback", True) == (recorded.decision, world.replayed().is_identical)
+    (record,) = [each for each in world.records("decisions", 0) if each.key.endswith(b"/1")]
+    world.corrupt("decisions", 0, record.offset, encode(replace(recorded, tile=recorded.tile + 1)))
+    report = world.replayed()
+    assert (recorded.tile, "rollback") == report.replayed.early
+    assert any(
+        (each.tile, each.was, each.now) == (recorded.tile, "nothing", "rollback")
+        for each in report.comparison.differences
+    )
+
+
+def test_a_partition_far_ahead_rests(world):
+    """
+    What is not to be read now is not assigned, and is read later from where it was left.
+    """
+    topic, ends = TOPICS["answers"], [end for _, end in world.log.admin().ends(TOPICS["answers"])]
+    reading = Reading(world.log.reader(), topic, world.started.answers_from, ends)
+    reading.rest({0})
+    found = reading.records()
+    while not reading.is_over(1):
+        found += reading.records()
+    assert {1} == {record.partition for record in found}
+    reading.rest(set())
+    while records := reading.records():
+        found += records
+    for partition, begin in enumerate(world.started.answers_from):
+        assert list(range(begin, ends[partition])) == [r.offset for r in found if r.partition == partition]
 
 
 def test_without_decision_and_store_nothing_is_proven():
