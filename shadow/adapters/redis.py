@@ -3,6 +3,8 @@
     shadow:{run/partition}:state    hash: the state's fields, and its version under @version
     shadow:{run/partition}:tiles    hash: closed tiles by name
 
+Long values are compressed (packed.py), short ones are as they are.
+
 Both keys of a slot lie in one hash slot of a cluster. Neither ever gets a time to live. A change, by number here
 and in the body:
 
@@ -33,6 +35,7 @@ from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as TimedOut
 from redis.retry import Retry
 
+from shadow.adapters.packed import packed, unpacked
 from shadow.errors import Refused, Unavailable, Usage
 from shadow.ports import Change
 
@@ -87,7 +90,7 @@ class RedisStore:
         version = state.pop(VERSION_FIELD, None)
         if version is None:
             raise Unavailable(f"redis at {self._place}: {_key(slot, 'state')} has no version, so it is not ours")
-        return version.decode(), state
+        return version.decode(), {name: self._unpacked(slot, value) for name, value in state.items()}
 
     def swap(self, slot: str, expected: str | None, change: Change) -> None:
         """Apply a change if the slot still has the expected version."""
@@ -127,14 +130,15 @@ class RedisStore:
 
     def field(self, slot: str, name: str) -> bytes | None:
         """One field of a slot's state; None where it is absent."""
-        found: bytes | None = self._ask("read a field", lambda client: client.hget(_key(slot, "state"), name))
-        return found
+        found = self._ask("read a field", lambda client: client.hget(_key(slot, "state"), name))
+        return None if found is None else self._unpacked(slot, found)
 
     def tiles(self, slot: str, names: Sequence[str]) -> list[bytes | None]:
         """Closed tiles by name, None where absent."""
         if not names:
             return []
-        return list(self._ask("read tiles", lambda client: client.hmget(_key(slot, "tiles"), list(names))))
+        found = self._ask("read tiles", lambda client: client.hmget(_key(slot, "tiles"), list(names)))
+        return [None if value is None else self._unpacked(slot, value) for value in found]
 
     def tile_names(self, slot: str) -> list[str]:
         """Names of the closed tiles in the slot, in no order."""
@@ -169,6 +173,12 @@ class RedisStore:
         if self._client is not None:
             self._client.close()
 
+    def _unpacked(self, slot: str, value: bytes) -> bytes:
+        try:
+            return unpacked(value)
+        except ValueError as error:
+            raise Unavailable(f"redis at {self._place}: {slot}: {error}; `shadow purge` drops it") from error
+
     def _connected(self) -> Any:
         if self._client is None:
             self._client = self._make()
@@ -199,10 +209,10 @@ def _arguments(expected: str | None, change: Change) -> list[bytes]:
     parts: list[str | bytes] = [expected or "", change.version]
     parts += map(str, (len(change.state), len(change.dropped), len(tiles), len(change.dropped_tiles)))
     for name, value in change.state.items():
-        parts += (name, value)
+        parts += (name, packed(value))
     parts += change.dropped
     for name, tile in tiles.items():
-        parts += (name, tile)
+        parts += (name, packed(tile))
     parts += change.dropped_tiles
     return [part.encode() if isinstance(part, str) else part for part in parts]
 

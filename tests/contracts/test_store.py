@@ -18,6 +18,14 @@ def test_what_is_set_and_deleted_in_one_change_is_gone(store: Store, slot: str) 
     assert store.tile_names(slot) == ["2"]
 
 
+@pytest.mark.parametrize("value", [b"", b"\0z", b"\0z" + bytes(9), bytes(511), b"x" * 512, bytes(range(256)) * 400])
+def test_a_value_is_read_back_as_it_was(store: Store, slot: str, value: bytes) -> None:
+    """Whatever a store does with long values, each comes back byte for byte."""
+    store.swap(slot, None, Change("v1", {"a": value}, tiles={"1": value}))
+    assert store.load(slot) == ("v1", {"a": value})
+    assert (store.field(slot, "a"), store.tiles(slot, ["1"])) == (value, [value])
+
+
 def test_an_unknown_slot_is_empty(store: Store, slot: str) -> None:
     """
     Nothing is there before the first change.
