@@ -170,10 +170,9 @@ class StoreComparison:
             return
         stored = self._store.tiles(slot_of(self._started.run, partition), [tile.name for tile in tiles])
         self._waiting[partition].clear()
-        first, last = self._held.get(partition, (0, -1))
         for tile, was in zip(tiles, stored, strict=True):
             if was is None:
-                if tile.comparison == CANDIDATE_PRODUCTION and first <= tile.number <= last:
+                if self._should_hold(partition, tile):
                     self._into.saw("redis_tiles")
                     self._into.add(Difference("redis", tile.number, "tile", "nothing", "a closed tile", partition))
                 continue
@@ -182,6 +181,14 @@ class StoreComparison:
             if was != now:
                 for difference in _tiles_differ(partition, tile, was, now):
                     self._into.add(difference)
+
+    def _should_hold(self, partition: int, tile: ClosedTile) -> bool:
+        """Whether the store lacks a tile between others. It is looked at anew: owners drop old tiles all the time."""
+        first, last = self._held.get(partition, (0, -1))
+        if tile.comparison != CANDIDATE_PRODUCTION or not first <= tile.number <= last:
+            return False
+        numbers = tile_numbers(self._store.tile_names(slot_of(self._started.run, partition)))
+        return bool(numbers) and numbers[0] < tile.number
 
     @contextmanager
     def _noting(self) -> Iterator[None]:

@@ -186,17 +186,24 @@ class Replay:
     def _read(self, reading: Reading, folds: list[Fold], ends: list[int]) -> None:
         begin, found = self._plan.started.answers_from, self.found
         total = sum(ends) - sum(begin)
+        resting: set[int] = set()
         while not self.is_done and (records := reading.records()):
             for record in records:
                 self._apply(folds[record.partition], record)
             self._judge_what_is_there()
             unfinished = reading.unfinished
             slowest = min((self._closed[each] for each in unfinished), default=0)
-            reading.rest({each for each in unfinished if self._closed[each] > slowest + AHEAD_MAX})
+            resting = {each for each in unfinished if self._closed[each] > slowest + self._ahead_max(each in resting)}
+            reading.rest(resting)
             over = set(range(self._partitions)).difference(unfinished)
             # What a partition that has ended did not close can never be folded, so it need not be held.
             self._foldable = min((self._closed[each] for each in over), default=sys.maxsize)
             self._taps.progress(found.records, total)
+
+    @staticmethod
+    def _ahead_max(is_resting: bool) -> int:
+        # Reading on costs what was fetched ahead, so a partition rests for a while.
+        return AHEAD_MAX // 2 if is_resting else AHEAD_MAX
 
     def _apply(self, fold: Fold, record: LogRecord) -> None:
         found = self.found
