@@ -133,7 +133,7 @@ def comparator_of(work: Work, log: Any, asks: AskPool, reached: Callable[[str], 
         started=started,
         spec=spec,
         topics=work.topics,
-        group="peers.comparator",
+        group=f"peers.{work.topics['answers']}",
         member=str(work.options["member"]),
         writes_pairs=bool(work.options["writes_pairs"]),
     )

@@ -98,10 +98,10 @@ class Bench:
         python = Path(sys.executable) if environment is None else python_of(environment)
         return self._peer(engine, [str(python), "-m", f"benchmarks.peers.{module}"], pairs, {})
 
-    def streams(self, engine: str, pairs: int, *, is_repartitioned: bool) -> Measured:
-        """Run Kafka Streams in one of its two shapes. Raises as `python` does."""
+    def streams(self, engine: str, pairs: int, *, is_repartitioned: bool, is_re2: bool) -> Measured:
+        """Run Kafka Streams in one of its shapes, with RE2 or with Java's own patterns. Raises as `python` does."""
         command = [java_program(), HEAP, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", streams_class_path()]
-        options = {"schemas": str(data_dir("schemas")), "is_repartitioned": is_repartitioned}
+        options = {"schemas": str(data_dir("schemas")), "is_repartitioned": is_repartitioned, "is_re2": is_re2}
         return self._peer(engine, [*command, "peers.Main"], pairs, options)
 
     def comparators(self, engine: str, pairs: int, *, processes: int, writes_pairs: bool) -> Measured:

@@ -15,6 +15,7 @@ record Work(
     Path result,
     Path schemas,
     boolean isRepartitioned,
+    boolean isRe2,
     JsonNode slices,
     JsonNode graders) {
 
@@ -30,6 +31,7 @@ record Work(
         Path.of(tree.get("result").textValue()),
         Path.of(options.get("schemas").textValue()),
         options.get("is_repartitioned").booleanValue(),
+        options.get("is_re2").booleanValue(),
         tree.get("slices"),
         tree.get("graders"));
   }
