@@ -23,16 +23,18 @@ from typing import TypeVar
 
 from consumers.comparator.asks import Asks
 from consumers.comparator.dropping import Dropping, tiles_to_drop
+from consumers.comparator.holes import BROKEN, Holes
 from consumers.comparator.output import Output
 from consumers.comparator.plan import ComparatorPlan, Owned
 from consumers.comparator.published import publish
+from consumers.comparator.ticks import PRODUCER_TIME_GRACE_US, Ticks
 from shadow.adapters.ask_http import AskPool
 from shadow.adapters.content import content_of, request_in
 from shadow.adapters.logs import Repeated
 from shadow.errors import BrokenEvidence, InvalidRecord, Refused, Unavailable
 from shadow.metrics import Metrics
 from shadow.ports import Change, Clock, Log, LogGroup, Store
-from shadow.records.answers import ASKED, AnswersRecord, Tick
+from shadow.records.answers import ASKED, AnswersRecord
 from shadow.records.grades import Grade
 from shadow.records.log import LogRecord
 from shadow.records.requests import MirroredRequest
@@ -54,10 +56,6 @@ from shadow.stream.state import (
 log = logging.getLogger("shadow.comparator")
 
 T = TypeVar("T")
-
-TICK_AGAIN_S = 5.0
-PRODUCER_TIME_GRACE_US = 2_000_000
-"""Without LogAppendTime a request may be appended a little after its own time; its tile's tick waits for it."""
 
 
 class Comparator:
@@ -97,13 +95,21 @@ class Comparator:
         self._admin = log_.admin()
         self._log = log_
         self._owned: dict[int, Owned] = {}
-        self._broken: dict[int, str] = {}
-        self._unstored: dict[int, str | None] = {}
         self._is_paused: bool | None = False
         self._stop = threading.Event()
         self._trouble = Repeated(log, every_s=5.0)
+        self._holes = Holes(store, plan.started.run, self._trouble)
         self._output = Output(log_.writer(), plan.started.run, plan.topics, plan.member, clock, self._trouble)
         graders = {grader.name: grader for each in counting.values() for grader in each.graders}
+        self._ticks = Ticks(
+            self._output,
+            self._admin,
+            plan.started.run,
+            plan.topics["requests"],
+            clock,
+            0 if log_.is_log_append_time else PRODUCER_TIME_GRACE_US,
+            self._trouble,
+        )
         self._asks = Asks(asks, graders, self._is_waited_for, self._trouble)
         self._is_ready = False
         self._reason = "no checkpoint has gone through yet"
@@ -111,8 +117,8 @@ class Comparator:
 
     def readiness(self) -> tuple[bool, str]:
         """Whether the last checkpoint went through, and what is wrong otherwise."""
-        if self._broken:
-            return False, "; ".join(self._broken.values())
+        if broken := self._holes.reasons():
+            return False, broken
         return self._is_ready, "ok" if self._is_ready else self._reason
 
     def run(self, stop: threading.Event) -> None:
@@ -155,7 +161,7 @@ class Comparator:
         for record in records:
             owned = self._owned.get(record.partition)
             # A record fetched before a partition was taken away, or before a seek, is not ours to fold.
-            if owned is None or record.partition in self._broken or record.offset < owned.fold.state.next:
+            if owned is None or record.partition in self._holes or record.offset < owned.fold.state.next:
                 continue
             if record.offset > owned.fold.state.next:
                 self._break(record.partition, owned.version, self._missing(record.partition, record.offset))
@@ -172,7 +178,9 @@ class Comparator:
         for partition, ask, grade in self._asks.grades(now_s):
             self._output.grade(partition, ask, grade)
         self._output.poll()
-        self._tick(now_s)
+        for partition, owned in self._owned.items():
+            if partition not in self._holes:
+                self._ticks.send(partition, owned, now_s)
         if now_s - self._saved_s >= self._plan.checkpoint_s:
             self._saved_s = now_s
             self._checkpoint(group, flush_s=2.0)
@@ -191,7 +199,7 @@ class Comparator:
             return
         for partition, owned in self._owned.items():
             first, end = ends[partition]
-            if partition not in self._broken and not first <= owned.fold.state.next <= end:
+            if partition not in self._holes and not first <= owned.fold.state.next <= end:
                 reason = f"{hole}; the partition begins at {first} and ends before {end}"
                 if owned.fold.state.next < first:
                     reason = self._missing(partition, first)
@@ -228,32 +236,6 @@ class Comparator:
         waiting = owned.fold.state.waiting.get(ask.request_offset) if owned is not None else None
         return waiting is not None and ask.comparison in waiting.undecided
 
-    def _tick(self, now_s: float) -> None:
-        """Append the tick of each tile that ended, and plain ones while a partition is idle."""
-        now_us = self._clock.now_us()
-        grace_us = 0 if self._log.is_log_append_time else PRODUCER_TIME_GRACE_US
-        for partition, owned in self._owned.items():
-            if partition in self._broken:
-                continue
-            tiles = owned.fold.state.main.tiles
-            tile, sent_s = owned.tick_sent
-            if now_us >= tiles.end_us(tiles.next_tick) + grace_us and (
-                tile != tiles.next_tick or now_s - sent_s >= TICK_AGAIN_S
-            ):
-                owned.tick_sent = (tiles.next_tick, now_s)
-                self._append_tick(partition, tiles.next_tick, tiles.end_us(tiles.next_tick))
-            elif now_s - owned.active_s >= 1.0:
-                owned.active_s = now_s
-                self._output.tick(partition, Tick(self._plan.started.run))
-
-    def _append_tick(self, partition: int, tile: int, end_us: int) -> None:
-        try:
-            requests_end = self._admin.offset_at(self._plan.topics["requests"], partition, end_us)
-        except Unavailable as trouble:
-            self._trouble.warning("kafka: %s", trouble)
-            return
-        self._output.tick(partition, Tick(self._plan.started.run, tile, requests_end))
-
     def _checkpoint(self, group: LogGroup, *, flush_s: float) -> None:
         # 1. What the folded records caused stands in the log before a snapshot goes past them.
         if self._output.flush(flush_s) > 0:
@@ -262,10 +244,10 @@ class Comparator:
             self._reason = "kafka: records are not acknowledged; the checkpoint waits"
             return
         self._reached("flushed")
-        self._store_holes()
+        self._holes.store()
         for partition in sorted(self._owned):
             owned = self._owned[partition]
-            if partition in self._broken or owned.saved_next == owned.fold.state.next:
+            if partition in self._holes or owned.saved_next == owned.fold.state.next:
                 continue
             try:
                 self._save(partition, owned)
@@ -318,8 +300,10 @@ class Comparator:
         must_pause = not self._is_ready or self._asks.is_full
         if must_pause != self._is_paused:
             self._is_paused = must_pause
-            (group.pause if must_pause else group.resume)(sorted(self._owned.keys() - self._broken.keys()))
-            group.pause(sorted(self._broken))
+            (group.pause if must_pause else group.resume)(
+                [each for each in sorted(self._owned) if each not in self._holes]
+            )
+            group.pause(self._holes)
 
     def _take(self, partitions: list[int]) -> dict[int, int]:
         """Load partitions that were given to us, and say where their reading begins."""
@@ -336,8 +320,7 @@ class Comparator:
         """Forget partitions that were taken away; whoever has them loads what is stored."""
         for partition in partitions:
             self._owned.pop(partition, None)
-            self._broken.pop(partition, None)
-            self._unstored.pop(partition, None)
+            self._holes.forget(partition)
 
     def _load(self, partition: int) -> Owned:
         started = self._plan.started
@@ -356,9 +339,8 @@ class Comparator:
         if stored is None:
             return Owned(fold(), None, dropped=started.first_tile)
         version, fields = stored
-        if "broken" in fields:
-            # A log's hole does not heal: the run cannot be completed by anybody.
-            self._broken[partition] = fields["broken"].decode()
+        if BROKEN in fields:
+            self._holes.known(partition, fields[BROKEN].decode())
             return Owned(fold(), version)
         try:
             state = state_from_fields(fields, spec)
@@ -404,28 +386,8 @@ class Comparator:
 
     def _break(self, partition: int, version: str | None, hole: str) -> None:
         """Fold nothing more of a partition, and say so in the store, where the gate sees it."""
-        reason = f"{hole}; the run cannot be completed"
-        self._broken[partition] = reason
         self._is_paused = None
-        log.error("%s", reason)
-        self._unstored[partition] = version
-        self._store_holes()
-
-    def _store_holes(self) -> None:
-        """Store the holes that the gate does not know yet; tried again with each checkpoint."""
-        for partition, version in list(self._unstored.items()):
-            change = Change(version=str(uuid.uuid4()), state={"broken": self._broken[partition].encode()})
-            slot = slot_of(self._plan.started.run, partition)
-            try:
-                try:
-                    self._store.swap(slot, version, change)
-                except Refused:
-                    stored = self._store.load(slot)
-                    self._store.swap(slot, None if stored is None else stored[0], change)
-            except (Refused, Unavailable) as trouble:
-                self._trouble.warning("redis: partition %d: its hole is not stored yet: %s", partition, trouble)
-                continue
-            del self._unstored[partition]
+        self._holes.add(partition, version, hole)
 
     def _with_patience(self, call: Callable[[], T]) -> T:
         """Call a service until it answers or the process shall end; a line every few seconds says what is awaited."""
