@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from shadow.errors import Usage
 from shadow.graders.grader import GRADERS
+from shadow.records.comparisons import PRODUCTION, ROLES_BY_COMPARISON
 from shadow.records.decisions import Started
 from shadow.records.grades import GraderSpec
 from shadow.settings.settings import Settings
@@ -64,7 +65,12 @@ def backtest(base: Settings, other: Settings, started: Started, *, regrade: bool
         notes.append(f"tile: {started.tile_us / 1e6:g} s as in the run, since its ticks stand in the log")
     times = other.times.model_copy(update={"tile_us": started.tile_us})
     parts = {"slices": other.slices, "graders": graders, "stages": other.stages, "times": times}
-    return Backtest(base.model_copy(update=parts), tuple(notes))
+    tested = base.model_copy(update=parts)
+    for comparison in tested.policy().comparisons:
+        for role in ROLES_BY_COMPARISON[comparison]:
+            if role != PRODUCTION and not base.worker_rate(role):
+                notes.append(f"{comparison}: no evidence, since the run asked no {role}")
+    return Backtest(tested, tuple(notes))
 
 
 def is_recorded(spec: GraderSpec) -> bool:

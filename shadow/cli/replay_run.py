@@ -238,7 +238,8 @@ class Replay:
                 return
             del self._merged[state.folded + 1]
             merged_bytes = merged.tally.to_bytes()
-            fold_tile(state, state.folded + 1, merged.tally, merged_bytes)
+            # From its canonical bytes, so that not even the order of its keys tells which partition came first.
+            fold_tile(state, state.folded + 1, Tally.from_bytes(merged_bytes), merged_bytes)
             self.found.positions = tuple(merged.next[each] for each in range(self._partitions))
             self._judge()
             self._taps.folded(state, merged_bytes)
