@@ -151,7 +151,7 @@ def comparator(
             log_=attached.log,
             store=wiring.open_store(settings),
             slicer=Slicer(settings.slice_specs()),
-            counting=wiring.counting_of(settings),
+            counting=wiring.counting_of(settings.policy(), wiring.graders_of(settings)),
             asks=asks,
             metrics=metrics,
             clock=WallClock(),

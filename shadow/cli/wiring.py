@@ -19,7 +19,7 @@ from shadow.graders.grader import Grader, build
 from shadow.records.comparisons import BASELINE, CANDIDATE, CANDIDATE_PRODUCTION, HUMAN
 from shadow.records.decisions import Started
 from shadow.records.log import LogRecord
-from shadow.records.policy import Agreement, Rule, comparison_of, graders_named
+from shadow.records.policy import Agreement, Policy, Rule, comparison_of, graders_named
 from shadow.records.requests import MirroredRequest
 from shadow.settings.loader import load
 from shadow.settings.settings import Settings
@@ -102,11 +102,10 @@ def graders_of(settings: Settings) -> list[Grader]:
     return [build(spec) for spec in settings.grader_specs()]
 
 
-def counting_of(settings: Settings) -> dict[str, Counting]:
+def counting_of(policy: Policy, graders: Sequence[Grader]) -> dict[str, Counting]:
     """How each comparison that some rule reads grades and counts."""
-    rules = [rule for stage in settings.policy().stages for rule in stage.rules]
-    graders = graders_of(settings)
-    return {name: _counting_of(name, rules, graders) for name in settings.policy().comparisons}
+    rules = [rule for stage in policy.stages for rule in stage.rules]
+    return {name: _counting_of(name, rules, graders) for name in policy.comparisons}
 
 
 def _counting_of(comparison: str, rules: Sequence[Rule], graders: Sequence[Grader]) -> Counting:
@@ -151,7 +150,7 @@ def new_fold(
     return Fold(
         fold_spec(settings, started, partition),
         Slicer(settings.slice_specs()),
-        counting_of(settings),
+        counting_of(settings.policy(), graders_of(settings)),
         requests,
         answers,
     )

@@ -21,18 +21,18 @@ from shadow.adapters.ask_http import AskPool
 from shadow.adapters.avro import encode
 from shadow.adapters.memory_log import MemoryLog
 from shadow.adapters.model_http import HttpModel
+from shadow.cli.wiring import counting_of
+from shadow.graders.grader import build
 from shadow.metrics import Metrics
 from shadow.ports import Log, Store
 from shadow.proxy.config import MirrorSettings, ProxySettings
 from shadow.proxy.server import Proxy
-from shadow.records.comparisons import CANDIDATE_PRODUCTION
 from shadow.records.decisions import Started
 from shadow.records.grades import GraderSpec
 from shadow.records.policy import Cap, Floor, Needs, NoRegression, Policy, Quality, Rule, StagePolicy
 from shadow.records.slices import SliceSpec
 from shadow.stream.slice import Slicer
 from shadow.stream.state import FoldSpec
-from tests.stream.builders import counting
 
 TILE_US = 1_000_000
 PARTITIONS = 2
@@ -164,7 +164,8 @@ def begin(log: Log, trial: Trial) -> Started:
     )
     answers_from = tuple(end for _, end in admin.ends(names["answers"]))
     requests_from = tuple(end for _, end in admin.ends(names["requests"]))
-    admin.commit_group(f"{trial.run}.candidate", names["requests"], requests_from)
+    for role in ("candidate", "production", "baseline"):
+        admin.commit_group(f"{trial.run}.{role}", names["requests"], requests_from)
     admin.close()
     now_us = WallClock().now_us()
     started = Started(
@@ -195,7 +196,7 @@ def fold_spec(trial: Trial, started: Started) -> FoldSpec:
         partitions=PARTITIONS,
         tile_us=TILE_US,
         first_tile=started.first_tile,
-        deadlines_us={CANDIDATE_PRODUCTION: trial.policy.evidence_deadline_us},
+        deadlines_us={name: trial.policy.deadline_us(name) for name in trial.policy.comparisons},
         requests_from=started.requests_from[0],
         answers_from=started.answers_from[0],
     )
@@ -210,7 +211,7 @@ def comparing(log: Log, store: Store, trial: Trial, started: Started, *, member:
         log,
         store,
         Slicer(trial.slices),
-        counting(trial.graders, trial.rules),
+        counting_of(trial.policy, [build(spec) for spec in trial.graders]),
         asks,
         Metrics("comparator"),
         WallClock(),
@@ -235,16 +236,16 @@ def gating(log: Log, store: Store, trial: Trial, started: Started) -> Iterator[G
 
 
 @contextlib.contextmanager
-def working(log: Log, trial: Trial, url: str) -> Iterator[None]:
-    """The candidate's worker at work."""
+def working(log: Log, trial: Trial, url: str, role: str = "candidate") -> Iterator[None]:
+    """A role's worker at work; its group begins at the log's beginning unless `begin` has placed it."""
     worker = Worker(
         log,
         HttpModel(url, deadline_us=5_000_000),
-        run=trial.run,
-        role="candidate",
-        version="v2",
-        group=f"{trial.run}.candidate",
-        member="worker",
+        run="*" if role == "production" else trial.run,
+        role=role,
+        version="v2" if role == "candidate" else "v1",
+        group=f"{trial.run}.{role}",
+        member=f"worker-{role}",
         topics=trial.topics,
         metrics=Metrics("worker"),
         clock=WallClock(),

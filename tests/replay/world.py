@@ -212,7 +212,7 @@ class World:
             self.log,
             self.store,
             Slicer(self.settings.slice_specs()),
-            wiring.counting_of(self.settings),
+            wiring.counting_of(self.settings.policy(), wiring.graders_of(self.settings)),
             self._services,  # type: ignore[arg-type]
             Metrics("comparator"),
             self.clock,
