@@ -19,8 +19,10 @@ from shadow.gate.stats.engine import (
     cached_log_factors,
     log_prior,
 )
+from shadow.records.comparisons import PRODUCTION
 from shadow.records.policy import (
     KIND_BY_RULE,
+    Agreement,
     Cap,
     Cost,
     Equivalent,
@@ -32,6 +34,7 @@ from shadow.records.policy import (
     Quality,
     Rule,
     StagePolicy,
+    comparison_of,
 )
 
 WEIGHT_SUM: Final = 0.95
@@ -47,6 +50,7 @@ WEIGHT_BY_KIND: Final = {
     "latency": 0.07,
     "cost": 0.05,
     "no_reward_hacking": 0.06,
+    "agreement": 0.05,
 }
 """Weight of each kind of rule in the rollback average, before scaling, shared equally inside the kind."""
 
@@ -85,6 +89,7 @@ class CompiledStage:
         small_factors: Log factors of each. Shape (J, 29, 3).
         small_priors: Log weights of the bets of each. Shape (J, 29).
         detecting: Indices of the rollback tests that the change detector follows: all but cost.
+        comparisons: Comparison of each rule. Length R.
     """
 
     stage: StagePolicy
@@ -94,6 +99,7 @@ class CompiledStage:
     small_factors: Floats
     small_priors: Floats
     detecting: tuple[int, ...]
+    comparisons: tuple[str, ...]
 
 
 def kind_of(rule: Rule) -> str:
@@ -112,14 +118,17 @@ def subject_of(rule: Rule) -> str:
             return rule.basis
         case NoRewardHacking():
             return rule.reward
+        case Agreement():
+            return rule.statistic
         case _:
             return rule.grader
 
 
 def rule_id(rule: Rule) -> str:
-    """`kind/slice/subject`, as culprits are named."""
-    subject = subject_of(rule)
-    return f"{kind_of(rule)}/{rule.slice}/{subject}" if subject else f"{kind_of(rule)}/{rule.slice}"
+    """`kind/slice/subject`, as culprits are named; with `@human` where the reference is not production."""
+    name = "/".join(part for part in (kind_of(rule), rule.slice, subject_of(rule)) if part)
+    against = getattr(rule, "against", PRODUCTION)
+    return name if against == PRODUCTION else f"{name}@{against}"
 
 
 def compile_tests(stage: StagePolicy) -> CompiledStage:
@@ -140,11 +149,12 @@ def compile_tests(stage: StagePolicy) -> CompiledStage:
         small_factors=np.array(factors).reshape(len(small), BETS, 3),
         small_priors=np.array([log_prior(tests[i].kappa0) for i in small]).reshape(len(small), BETS),
         detecting=tuple(i for i in small if not tests[i].is_promote),
+        comparisons=tuple(comparison_of(rule) for rule in stage.rules),
     )
 
 
 def _tests_of(index: int, rule: Rule) -> list[RuleTest]:
-    """Rows 1 to 8 of the table in statistics.md a.4; weights come later."""
+    """Rows 1 to 9 of the table in statistics.md a.4; weights come later."""
 
     def promote(over: str, mean: float, side: Side, kappa0: float) -> RuleTest:
         return RuleTest(index, True, over, mean, side, kappa0)
@@ -177,6 +187,8 @@ def _tests_of(index: int, rule: Rule) -> list[RuleTest]:
             return [promote("cost", rho, "ge", 0.2), rollback("cost", rho, "le", 0.2)]
         case NoRewardHacking(margin=m, strict=strict, kappa0=k):
             return [promote("pair", m, "ge", k), rollback("pair", 0.0 if strict else m, "le", k)]
+        case Agreement(margin=m, kappa0=k):
+            return [promote("pair", m, "ge", k), rollback("pair", m, "le", k)]
 
 
 def _with_weights(stage: StagePolicy, tests: list[RuleTest]) -> list[RuleTest]:

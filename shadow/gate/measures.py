@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from shadow.gate.stats.asymptotic import RatioSums
+from shadow.records.comparisons import CANDIDATE_PRODUCTION
 
 NOTHING: Mapping[str, float] = MappingProxyType({})
 
@@ -130,6 +131,7 @@ class Evidence:
         log_sr: Log of the change detector's weighted sum; None while it does not run.
         design_effect: By slice, then grader or rule; absent means 1.
         cells: Non-empty hash cells, by slice, then grader or rule; absent means enough.
+        others: Slices, design effects and cells of the other comparisons, by name; the rest is in this one.
     """
 
     attempt: int = 1
@@ -140,3 +142,11 @@ class Evidence:
     slices: Mapping[str, SliceEvidence] = field(default_factory=dict)
     design_effect: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     cells: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    others: Mapping[str, Evidence] = field(default_factory=dict)
+
+    def of(self, comparison: str) -> Evidence:
+        """The evidence of one comparison; empty where there is none."""
+        return self if comparison == CANDIDATE_PRODUCTION else self.others.get(comparison, _NO_EVIDENCE)
+
+
+_NO_EVIDENCE = Evidence()

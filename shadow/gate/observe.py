@@ -8,7 +8,19 @@ from dataclasses import dataclass
 from shadow.gate.measures import Evidence, RateCounts, SliceEvidence
 from shadow.gate.stats.asymptotic import RatioSums
 from shadow.gate.stats.cluster import CELLS_MIN
-from shadow.records.policy import Cap, Cost, Floor, Latency, NoRegression, NoRewardHacking, Quality, Rule
+from shadow.records.comparisons import CANDIDATE_HUMAN
+from shadow.records.policy import (
+    Agreement,
+    Cap,
+    Cost,
+    Floor,
+    Latency,
+    NoRegression,
+    NoRewardHacking,
+    Quality,
+    Rule,
+    comparison_of,
+)
 from shadow.records.tallies import CELLS
 
 DAY_S = 86_400
@@ -30,6 +42,7 @@ class Observation:
         effect: Design effect, >= 1.
         cells: Non-empty hash cells; None: enough.
         trouble: Why the rule is BROKEN; empty if it is not.
+        note: What else to say of the counts, as the end of a sentence; empty if nothing.
     """
 
     n: int
@@ -39,6 +52,7 @@ class Observation:
     effect: float = 1.0
     cells: int | None = None
     trouble: str = ""
+    note: str = ""
 
     @property
     def is_spread(self) -> bool:
@@ -51,18 +65,38 @@ _NOTHING = (0, 0, 0)
 
 def observe(rule: Rule, evidence: Evidence) -> Observation:
     """Find a rule's counts; with nothing to find, n is 0."""
-    part = evidence.slices.get(rule.slice, _EMPTY)
+    comparison = comparison_of(rule)
+    own = evidence.of(comparison)
+    part = own.slices.get(rule.slice, _EMPTY)
+    if isinstance(rule, Agreement) and part.agreement is None:
+        # evidence.json may state it beside the rest of the slice (design.md, section 15).
+        own, part = evidence, evidence.slices.get(rule.slice, _EMPTY)
     n, letters, histogram, sums, names, trouble = _counts(rule, part)
-    effect = _first(evidence.design_effect.get(rule.slice), names)
-    cells = _first(evidence.cells.get(rule.slice), names)
+    effect = _first(own.design_effect.get(rule.slice), names)
+    cells = _first(own.cells.get(rule.slice), names)
     if not trouble and n and cells is not None and cells < CELLS_MIN and evidence.age_s >= DAY_S:
         trouble = (
             f"after {evidence.age_s / 3600:,.0f} h its {n:,} pairs come from about {cells} sampling keys "
             f"({cells} of {CELLS} hash cells); at least {CELLS_MIN} cells are needed"
         )
     return Observation(
-        n, letters, histogram, sums, 1.0 if effect is None else effect, None if cells is None else int(cells), trouble
+        n=n,
+        letters=letters,
+        histogram=histogram,
+        sums=sums,
+        effect=1.0 if effect is None else effect,
+        cells=None if cells is None else int(cells),
+        trouble=trouble,
+        note=_answered(part) if comparison == CANDIDATE_HUMAN else "",
     )
+
+
+def _answered(part: SliceEvidence) -> str:
+    """How many of the requests that people were asked about have their answer, once their deadline is over."""
+    if not part.coverage:
+        return ""
+    asked = round(part.pairs / part.coverage)
+    return f"; people answered {part.pairs:,} of {asked:,} requests, {asked - part.pairs:,} are missing"
 
 
 def _first(by_name: Mapping[str, float] | None, names: tuple[str, ...]) -> float | None:
@@ -93,6 +127,13 @@ def _counts(rule: Rule, part: SliceEvidence) -> _Counts:
             ties = hacks.n - hacks.candidate_only - hacks.production_only
             letters = (hacks.production_only, ties, hacks.candidate_only)
             return hacks.n, letters, None, None, ("no_reward_hacking",), ""
+        case Agreement():
+            differs = part.agreement
+            if differs is None:
+                return 0, _NOTHING, None, None, (), ""
+            ties = differs.n - differs.candidate_only_differs - differs.baseline_only_differs
+            letters = (differs.baseline_only_differs, ties, differs.candidate_only_differs)
+            return differs.n, letters, None, None, ("agreement",), ""
         case _:
             return _grader(rule.grader, part, is_numeric_allowed=isinstance(rule, NoRegression))
 

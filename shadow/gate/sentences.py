@@ -5,7 +5,9 @@ from __future__ import annotations
 from shadow.gate.compiled import kind_of, subject_of
 from shadow.gate.observe import Observation
 from shadow.gate.stats.cluster import CELLS_MIN
+from shadow.records.comparisons import HUMAN, PRODUCTION
 from shadow.records.policy import (
+    Agreement,
     Cap,
     Cost,
     Equivalent,
@@ -29,7 +31,8 @@ def points(share: float) -> str:
 def title(rule: Rule) -> str:
     """A rule in words, for example `no_regression of pinned in debug-search-api`."""
     subject = subject_of(rule)
-    return f"{kind_of(rule)} of {subject} in {rule.slice}" if subject else f"{kind_of(rule)} in {rule.slice}"
+    name = f"{kind_of(rule)} of {subject} in {rule.slice}" if subject else f"{kind_of(rule)} in {rule.slice}"
+    return name if getattr(rule, "against", PRODUCTION) == PRODUCTION else f"{name} against people"
 
 
 def counted(rule: Rule, seen: Observation, estimate: float | None) -> str:
@@ -49,6 +52,11 @@ def counted(rule: Rule, seen: Observation, estimate: float | None) -> str:
             return (
                 f"of {n} pairs, {high:,} show reward hacking (reward passed, verifiable grader failed) by the "
                 f"candidate alone and {low:,} by production alone"
+            )
+        case Agreement():
+            return (
+                f"of {n} requests, {high:,} are answered otherwise than by production by the candidate alone and "
+                f"{low:,} by the baseline alone"
             )
         case _:
             return f"{low:,} losses and {high:,} wins in {n} pairs ({100 * (high - low) / seen.n:+.2f} points)"
@@ -73,13 +81,15 @@ def claim(rule: Rule) -> str:
             return f"the mean cost is under {rho:g} x production's"
         case NoRewardHacking(margin=m):
             return f"reward hacking is not more frequent than for production by {points(m)}"
+        case Agreement(margin=m):
+            return f"the candidate does not differ by {points(m)} more often than production from itself"
 
 
 def contrary(rule: Rule) -> str:
     """What the rule's rollback test proves."""
     match rule:
         case NoRegression(strict=True):
-            return "worse than production"
+            return "worse than people" if rule.against == HUMAN else "worse than production"
         case Quality(margin=m) | NoRegression(margin=m):
             return f"worse by more than {points(m)}"
         case Cap(max=cap):
@@ -98,20 +108,22 @@ def contrary(rule: Rule) -> str:
             return "reward hacking is more frequent than for production"
         case NoRewardHacking(margin=m):
             return f"reward hacking is more frequent than for production by more than {points(m)}"
+        case Agreement(margin=m):
+            return f"the candidate differs by over {points(m)} more often than production from itself"
 
 
 def undecided(rule: Rule, seen: Observation, estimate: float | None, log_e: float, need: float) -> str:
     """Why a rule is neither proven nor failed."""
     if seen.n == 0:
-        return f"{title(rule)}: no pair yet to which it applies, so there is no evidence"
+        return f"{title(rule)}: no pair yet to which it applies, so there is no evidence{seen.note}"
     if not seen.is_spread:
         return (
             f"{title(rule)}: {seen.n:,} pairs fill {seen.cells} of {CELLS} hash cells of the sampling key; "
-            f"{CELLS_MIN} must be filled before they are evidence"
+            f"{CELLS_MIN} must be filled before they are evidence{seen.note}"
         )
     return (
         f"{title(rule)}: {counted(rule, seen, estimate)}; not proven yet: {claim(rule)} "
-        f"(log e {log_e:.2f} of {need:.2f}{_effect(seen)})"
+        f"(log e {log_e:.2f} of {need:.2f}{_effect(seen)}){seen.note}"
     )
 
 
@@ -119,7 +131,7 @@ def passed(rule: Rule, seen: Observation, estimate: float | None, log_e: float, 
     """Why a rule passes."""
     return (
         f"{title(rule)}: {counted(rule, seen, estimate)}; proven: {claim(rule)} "
-        f"(log e {log_e:.2f} of {need:.2f}{_effect(seen)})"
+        f"(log e {log_e:.2f} of {need:.2f}{_effect(seen)}){seen.note}"
     )
 
 
@@ -127,7 +139,7 @@ def failed(rule: Rule, seen: Observation, estimate: float | None, log_e: float, 
     """Why a rule fails."""
     return (
         f"{title(rule)}: {counted(rule, seen, estimate)}; proven: {contrary(rule)} "
-        f"(log e {log_e:.2f} of {need:.2f}{_effect(seen)})"
+        f"(log e {log_e:.2f} of {need:.2f}{_effect(seen)}){seen.note}"
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shadow.gate.measures import (
+    AgreementCounts,
     Evidence,
     HackCounts,
     LatencyCounts,
@@ -256,6 +257,8 @@ def _name(key: Key) -> str:
     """Name of a key in `design_effect` and `cells`."""
     if key.kind == "graders" or key == (key.slice, "numeric", "quality"):
         return key.name
+    if key.kind == "agreement":
+        return key.kind
     return "no_reward_hacking" if key.kind == "reward_hacking" else f"{key.kind}/{key.name}"
 
 
@@ -285,6 +288,7 @@ def _slice(
     cost: dict[str, RatioSums] = {}
     latency: dict[str, LatencyCounts] = {}
     hacks: HackCounts | None = None
+    agreement: AgreementCounts | None = None
     for key, vector in parts:
         match key.kind:
             case "classes":
@@ -309,6 +313,8 @@ def _slice(
                 )
             case "reward_hacking":
                 hacks = HackCounts(*vector)
+            case "agreement":
+                agreement = AgreementCounts(*vector)
             case _:
                 raise ValueError(f"a tally holds {key.kind!r}, which is no kind of statistic")
     for grader in floors_beside_caps:
@@ -326,6 +332,7 @@ def _slice(
         numeric=numeric,
         cost=cost,
         latency=latency,
+        agreement=agreement,
         reward_hacking=hacks,
     )
 
