@@ -30,16 +30,24 @@ from shadow.errors import Refused, Unavailable
 from shadow.gate.explain import explain, explain_lines
 from shadow.gate.history import Run, runs_in
 from shadow.gate.judgement import Judgement, judgement_to_json
-from shadow.gate.run import RunState, decide, fold_tile, judge_tile, state_from_bytes, state_to_bytes
+from shadow.gate.run import (
+    RunState,
+    decide,
+    fold_tile,
+    judge_tile,
+    lagging_tiles,
+    state_from_bytes,
+    state_to_bytes,
+)
 from shadow.metrics import STATES, VERDICTS, Metrics
 from shadow.ports import Change, Clock, DecisionWriter, Store
-from shadow.records.comparisons import tile_name
+from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_name
 from shadow.records.decisions import EXPIRE, HOLD, Decision, Started
 from shadow.records.log import LogRecord
 from shadow.records.policy import Policy
 from shadow.records.slices import ALL
 from shadow.records.tallies import ClosedTile, Tally
-from shadow.stream.state import slot_of
+from shadow.stream.state import DROPPED, FOLDED, slot_of
 
 log = logging.getLogger("shadow.gate")
 
@@ -131,8 +139,8 @@ class Gate:
         tile = self._next_tile(self._loaded)
         if tile is not None and not self._fold(self._loaded, tile):
             return False
-        if tile is None:
-            self._look_for_holes()
+        if tile is None and not self._is_sound(self._loaded):
+            return False
         self._reason = self._hole or "ok"
         self._look(self._loaded, self._hole)
         return tile is not None
@@ -160,44 +168,82 @@ class Gate:
     def _run_in(self, records: Sequence[LogRecord]) -> Run | None:
         return next((run for run in runs_in(decisions_in(records)) if run.name == self._started.run), None)
 
-    def _look_for_holes(self) -> None:
-        """See, each second while no tile comes, whether the evidence of a partition cannot be completed any more."""
+    def _is_sound(self, loaded: _Loaded) -> bool:
+        """See, each second while no tile comes, whether a partition's evidence cannot be completed, or is gone.
+
+        Returns:
+            False where everything is counted again.
+        """
         now_us = self._clock.now_us()
         if now_us - self._hole_looked_us < PUBLISH_US:
-            return
+            return True
         self._hole_looked_us = now_us
         for partition in range(len(self._started.answers_from)):
-            stored = self._store.load(slot_of(self._started.run, partition))
-            if stored is not None and "broken" in stored[1]:
-                self._hole = stored[1]["broken"].decode()
-                return
+            slot = slot_of(self._started.run, partition)
+            broken = self._store.field(slot, "broken")
+            if broken is not None:
+                self._hole = broken.decode()
+                return True
+            dropped = self._store.field(slot, DROPPED)
+            if dropped is not None and loaded.state.folded + 1 < int(dropped):
+                self._rebuild(loaded, int(dropped))
+                return False
         self._hole = ""
+        return True
+
+    def _rebuild(self, loaded: _Loaded, dropped: int) -> None:
+        """Have everything counted again from the log: the store lost this gate's state, and tiles it needs are gone.
+
+        The reset is stored first: an owner that counts again must not drop tiles for what was folded before it.
+        """
+        first = self._started.first_tile
+        log.warning(
+            "the stored state stands at tile %d, and tiles below %d were dropped; counting all of the log again",
+            loaded.state.folded,
+            dropped,
+        )
+        change = Change(str(uuid.uuid4()), {FOLDED: str(first - 1).encode()}, dropped=("gate", "positions"))
+        self._loaded = None
+        try:
+            self._store.swap(self._started.run, loaded.version, change)
+        except Refused:
+            return  # another gate was faster
+        for partition in range(len(self._started.answers_from)):
+            self._store.purge(slot_of(self._started.run, partition))
+        self._metrics.inc("shadow_gate_rebuilds_total", run=self._started.run)
 
     def _next_tile(self, loaded: _Loaded) -> list[ClosedTile] | None:
-        """1. The shares of the next tile, once every partition has closed it."""
+        """1. The shares of the next tile, and of what is folded with it, once every partition has closed them."""
         number = loaded.state.folded + 1
+        wanted = {CANDIDATE_PRODUCTION: number, **lagging_tiles(self._policy, self._started.first_tile, number)}
+        names = [tile_name(each, comparison) for comparison, each in wanted.items()]
         shares = []
         for partition in range(len(self._started.answers_from)):
-            (value,) = self._store.tiles(slot_of(self._started.run, partition), [tile_name(number)])
-            if value is None:
-                return None
-            shares.append(ClosedTile.from_bytes(number, value))
+            values = self._store.tiles(slot_of(self._started.run, partition), names)
+            for (comparison, each), value in zip(wanted.items(), values, strict=True):
+                if value is None:
+                    return None
+                shares.append(ClosedTile.from_bytes(each, value, comparison))
         return shares
 
     def _fold(self, loaded: _Loaded, shares: list[ClosedTile]) -> bool:
         """2. Fold a tile and write the state; False if another gate was faster."""
-        merged = Tally()
+        merged: dict[str, Tally] = {}
         for share in shares:
-            merged.add(share.tally)
-        merged_bytes = merged.to_bytes()
-        number = shares[0].number
-        fold_tile(loaded.state, number, merged, merged_bytes)
-        loaded.positions = tuple(share.next for share in shares)
+            merged.setdefault(share.comparison, Tally()).add(share.tally)
+        tiles = {share.name: merged[share.comparison].to_bytes() for share in shares[: len(merged)]}
+        main, number = merged.pop(CANDIDATE_PRODUCTION), shares[0].number
+        fold_tile(loaded.state, number, main, tiles[tile_name(number)], merged)
+        loaded.positions = tuple(share.next for share in shares if share.comparison == CANDIDATE_PRODUCTION)
         self._is_judged = False
         change = Change(
             version=str(uuid.uuid4()),
-            state={"gate": state_to_bytes(loaded.state), "positions": orjson.dumps(loaded.positions)},
-            tiles={tile_name(number): merged_bytes},
+            state={
+                "gate": state_to_bytes(loaded.state),
+                "positions": orjson.dumps(loaded.positions),
+                FOLDED: str(number).encode(),
+            },
+            tiles=tiles,
         )
         try:
             self._store.swap(self._started.run, loaded.version, change)

@@ -216,6 +216,7 @@ CATALOGUE: Final = (
     _gauge("shadow_gate_rollback_log_e_needed", "nats", GATE, "Evidence at which a run is rolled back.", "run"),
     _gauge("shadow_gate_evaluation_timestamp_seconds", "seconds", GATE, "When the last tile was judged.", "run"),
     _counter("shadow_decisions_total", "decisions", GATE, "Decisions written.", "decision", decision=DECISIONS),
+    _counter("shadow_gate_rebuilds_total", "rebuilds", GATE, "Times that a lost state had a run counted again.", "run"),
 )
 
 BY_NAME: Final = {metric.name: metric for metric in CATALOGUE}

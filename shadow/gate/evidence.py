@@ -5,6 +5,7 @@ Beyond section 15, each optional:
 * `slices.S.latency.Q.q.production_slow`: all slow answers of production, so that its own share can be checked;
 * `slices.S.cost.basis.v`: the cluster variance of the sum of c - rho p;
 * `cells: {slice: {grader or rule: non-empty hash cells}}`: absent means enough;
+* `comparisons.C`: `slices`, `design_effect` and `cells` of `candidate-human` or `baseline-production`;
 * `slices.S.rates["floor/<grader>"]`: the candidate's failures as a floor counts them, where a cap on the same
   grader counts otherwise.
 
@@ -36,6 +37,7 @@ from shadow.gate.measures import (
 from shadow.gate.stats.asymptotic import RatioSums
 from shadow.gate.strict_json import at_most, count, named, number, record, shown, strict_object
 from shadow.gate.totals import evidence_from_tally
+from shadow.records.comparisons import CANDIDATE_PRODUCTION, ROLES_BY_COMPARISON
 from shadow.records.slices import ALL
 
 __all__ = ["Evidence", "SliceEvidence", "evidence_from_json", "evidence_from_tally", "evidence_to_json"]
@@ -47,6 +49,8 @@ _GRADER: Final = re.compile(r"[a-z0-9_-]{1,64}")
 _RATE: Final = re.compile(r"(floor/)?[a-z0-9_-]{1,64}")
 _EFFECT: Final = re.compile(r"([a-z_]{1,64}/){0,2}[a-z0-9_:.+-]{1,96}")
 _QUANTILE: Final = re.compile(r"(0\.[0-9]{1,9})(:[0-9.]{1,12})?")
+_OTHERS: Final = re.compile("|".join(name for name in ROLES_BY_COMPARISON if name != CANDIDATE_PRODUCTION))
+_OTHERS_NAME: Final = "a comparison other than the main one"
 _SLICE_NAME: Final = "a slice's name ([a-z0-9-]{1,64})"
 _GRADER_NAME: Final = "a grader's name ([a-z0-9_-]{1,64})"
 
@@ -64,16 +68,13 @@ def evidence_from_json(value: bytes) -> Evidence:
         tree,
         "the document",
         (),
-        ("attempt", "age_s", "freshness_s", "window", "log_sr", "slices", "design_effect", "cells"),
+        ("attempt", "age_s", "freshness_s", "window", "log_sr", "slices", "design_effect", "cells", "comparisons"),
     )
     attempt = count(tree.get("attempt", 1), "attempt", 10**6)
     if attempt < 1:
         raise Usage("evidence: attempt is 0; the first attempt is 1")
     window = record(tree.get("window", {}), "window", (), ("pairs",))
-    slices = {
-        name: _slice(part, f"slices.{name}")
-        for name, part in named(tree.get("slices", {}), "slices", _SLICE, _SLICE_NAME).items()
-    }
+    slices = _slices(tree, "")
     window_pairs = count(window.get("pairs", 0), "window.pairs")
     if ALL in slices and "pairs" in tree["slices"][ALL]:
         at_most(window_pairs, slices[ALL].pairs, "window", "pairs", "pairs of slice all in the totals")
@@ -84,6 +85,26 @@ def evidence_from_json(value: bytes) -> Evidence:
         window_pairs=window_pairs,
         log_sr=_optional(tree, "log_sr", "", lambda v, w: number(v, w, -math.inf)),
         slices=slices,
+        design_effect=_by_name(tree, "design_effect", lambda v, w: number(v, w, 1)),
+        cells=_by_name(tree, "cells", lambda v, w: count(v, w, 128)),
+        others={
+            name: _other(part, f"comparisons.{name}")
+            for name, part in named(tree.get("comparisons", {}), "comparisons", _OTHERS, _OTHERS_NAME).items()
+        },
+    )
+
+
+def _slices(tree: dict[str, Any], inside: str) -> dict[str, SliceEvidence]:
+    where = f"{inside}slices"
+    parts = named(tree.get("slices", {}), where, _SLICE, _SLICE_NAME)
+    return {name: _slice(part, f"{where}.{name}") for name, part in parts.items()}
+
+
+def _other(value: Any, where: str) -> Evidence:
+    """What another comparison has of its own."""
+    tree = record(value, where, (), ("slices", "design_effect", "cells"))
+    return Evidence(
+        slices=_slices(tree, f"{where}."),
         design_effect=_by_name(tree, "design_effect", lambda v, w: number(v, w, 1)),
         cells=_by_name(tree, "cells", lambda v, w: count(v, w, 128)),
     )
@@ -272,16 +293,27 @@ def evidence_tree(evidence: Evidence) -> dict[str, Any]:
         "attempt": evidence.attempt,
         "age_s": evidence.age_s,
         "window": {"pairs": evidence.window_pairs},
-        "slices": {name: _slice_tree(part) for name, part in evidence.slices.items()},
+        "slices": _slices_tree(evidence),
     }
     if evidence.freshness_s is not None:
         tree["freshness_s"] = evidence.freshness_s
     if evidence.log_sr is not None:
         tree["log_sr"] = evidence.log_sr
-    for key, names in (("design_effect", evidence.design_effect), ("cells", evidence.cells)):
-        if names:
-            tree[key] = {slice: dict(values) for slice, values in names.items()}
+    tree.update(_corrections_tree(evidence))
+    if evidence.others:
+        tree["comparisons"] = {
+            name: {"slices": _slices_tree(other), **_corrections_tree(other)} for name, other in evidence.others.items()
+        }
     return tree
+
+
+def _slices_tree(evidence: Evidence) -> dict[str, Any]:
+    return {name: _slice_tree(part) for name, part in evidence.slices.items()}
+
+
+def _corrections_tree(evidence: Evidence) -> dict[str, Any]:
+    both = {"design_effect": evidence.design_effect, "cells": evidence.cells}
+    return {key: {slice: dict(values) for slice, values in names.items()} for key, names in both.items() if names}
 
 
 def _slice_tree(part: SliceEvidence) -> dict[str, Any]:

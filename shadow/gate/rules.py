@@ -1,6 +1,6 @@
 """Judge the evidence of a stage by its rules (statistics.md, a.4 and a.5). Pure.
 
-rollback   the weighted average of all rollback tests, or the change detector, is over its threshold
+rollback   the weighted average of one comparison's rollback tests, or its change detector, is over the threshold
 promote    every promote test passes now, and every condition of evidence is met
 expire     the stage is as old as it may become
 hold       anything else
@@ -25,6 +25,7 @@ from shadow.gate.stats.average import e_bh, log_average
 from shadow.gate.stats.detector import need_sr
 from shadow.gate.stats.engine import Floats, log_e_histogram, log_e_many
 from shadow.gate.stats.retry import attempt_alpha
+from shadow.records.comparisons import CANDIDATE_PRODUCTION
 from shadow.records.decisions import EXPIRE, HOLD, PROMOTE, ROLLBACK
 from shadow.records.policy import Cap, Improve, Rule, StagePolicy
 
@@ -79,7 +80,7 @@ def judge(
         for rule, observation, tests, alpha, interval in zip(rules, seen, by_rule, alphas, intervals, strict=True)
     )
     rollback = Rollback(
-        log_e=log_average(*_rollback_tests(compiled, log_es)),
+        log_e=max(log_average(*_rollback_tests(compiled, log_es, group)) for group in groups_of(compiled)),
         need=need,
         log_sr=evidence.log_sr,
         need_sr=need_sr(tiles_longest_age, DETECTOR_SHARE * compiled.stage.alpha),
@@ -130,8 +131,18 @@ def log_es_of(compiled: CompiledStage, seen: Sequence[Observation]) -> list[floa
     return log_es
 
 
-def _rollback_tests(compiled: CompiledStage, log_es: Sequence[float]) -> tuple[list[float], list[float]]:
-    pairs = [(e, test.weight) for test, e in zip(compiled.tests, log_es, strict=True) if not test.is_promote]
+def groups_of(compiled: CompiledStage) -> tuple[str, ...]:
+    """The comparisons that a stage's rules read, the main one first and always."""
+    return tuple(dict.fromkeys((CANDIDATE_PRODUCTION, *compiled.comparisons)))
+
+
+def _rollback_tests(compiled: CompiledStage, log_es: Sequence[float], group: str) -> tuple[list[float], list[float]]:
+    """Log e-values and weights of one comparison's rollback tests. All weights together sum to 0.95."""
+    pairs = [
+        (e, test.weight)
+        for test, e in zip(compiled.tests, log_es, strict=True)
+        if not test.is_promote and compiled.comparisons[test.rule] == group
+    ]
     return [e for e, _ in pairs], [weight for _, weight in pairs]
 
 

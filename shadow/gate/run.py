@@ -2,6 +2,8 @@
 
     tile f ──► change detector (with the totals before f) ──► totals ──► digest ──► judge ──► decide, once
 
+With main tile f goes the tile of each other comparison that lies its deadline behind, so that no timing decides.
+
 Pure: everything follows from the tiles 1 to f, whenever the gate looks; time is an argument.
 """
 
@@ -12,7 +14,9 @@ import json
 import math
 import uuid
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -22,20 +26,23 @@ from shadow.gate.evidence import evidence_tree
 from shadow.gate.judgement import Judgement, judgement_to_json
 from shadow.gate.measures import Evidence
 from shadow.gate.observe import Observation, observe
-from shadow.gate.rules import judge
+from shadow.gate.rules import groups_of, judge
 from shadow.gate.stats import detector
 from shadow.gate.stats.engine import BETS, HISTOGRAM, Floats, cached_log_factors
 from shadow.gate.totals import Totals, evidence_from_totals, slices_from_vectors
+from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_name
 from shadow.records.decisions import EXPIRE, HOLD, PROMOTE, ROLLBACK, Decision
 from shadow.records.policy import Policy
 from shadow.records.slices import ALL
 from shadow.records.tallies import Key, Tally
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Number of the state's layout; another one is refused, and the state is folded again from the log."""
 
 NAMESPACE: Final = uuid.UUID("6b0f2c1e-7a43-5d2b-9c8e-5f1d0a7e4c36")
 """Namespace of decision ids."""
+
+NO_OTHERS: Final[Mapping[str, Tally]] = MappingProxyType({})
 
 TO_STAGE: Final = {PROMOTE: "done", ROLLBACK: "rolled_back", EXPIRE: "expired"}
 """Where a decision leads from `shadow`; canary steps are not taken yet."""
@@ -51,7 +58,8 @@ class RunState:
         first_tile: Number of the run's first tile.
         folded: Number of the last tile folded; `first_tile` - 1 before the first.
         tiles_digest: SHA-256 chain over all tiles folded: sha256(previous, number, bytes of the merged tile).
-        totals: Counts of all tiles folded.
+        totals: Counts of all tiles folded, of the main comparison.
+        others: The same of the other comparisons that rules of the policy read.
         log_r: Log R of the change detector, by rollback test and bet.
         window: (tile, pairs of slice `all`) of the tiles within the policy's window.
         step: Number of decisions already taken.
@@ -65,6 +73,7 @@ class RunState:
     folded: int
     tiles_digest: bytes
     totals: Totals
+    others: dict[str, Totals]
     log_r: Floats
     compiled: CompiledStage
     window: deque[tuple[int, int]] = field(default_factory=deque)
@@ -92,6 +101,7 @@ class RunState:
             folded=first_tile - 1,
             tiles_digest=b"\0" * 32,
             totals=Totals(),
+            others={name: Totals() for name in policy.comparisons if name != CANDIDATE_PRODUCTION},
             log_r=detector.fresh(len(compiled.detecting)),
             compiled=compiled,
         )
@@ -100,17 +110,21 @@ class RunState:
     def evidence(self) -> Evidence:
         """Evidence of the totals, without attempt, freshness and change detector."""
         if self._evidence is None:
-            self._evidence = evidence_from_totals(
-                self.totals,
-                self.totals.corrections(self.compiled.stage),
-                self.window_pairs,
-                stage=self.compiled.stage,
-                attempt=1,
-                age_s=self.age_s,
-                freshness_s=None,
-                log_sr=None,
-            )
+            main, others = self._evidence_of(self.totals), self.others.items()
+            self._evidence = replace(main, others={name: self._evidence_of(totals) for name, totals in others})
         return self._evidence
+
+    def _evidence_of(self, totals: Totals) -> Evidence:
+        return evidence_from_totals(
+            totals,
+            totals.corrections(self.compiled.stage),
+            self.window_pairs,
+            stage=self.compiled.stage,
+            attempt=1,
+            age_s=self.age_s,
+            freshness_s=None,
+            log_sr=None,
+        )
 
     @property
     def seen(self) -> list[Observation]:
@@ -141,7 +155,19 @@ class RunState:
         return 2 * (self.policy.tile_us + self.policy.evidence_deadline_us) / 1e6
 
 
-def fold_tile(state: RunState, tile_number: int, merged: Tally, merged_bytes: bytes | None = None) -> RunState:
+def lagging_tiles(policy: Policy, first_tile: int, tile_number: int) -> dict[str, int]:
+    """The tile of each other comparison that is folded together with a main tile; none before the run's first."""
+    found = {name: tile_number - policy.lag_tiles(name) for name in policy.comparisons if name != CANDIDATE_PRODUCTION}
+    return {name: number for name, number in found.items() if number >= first_tile}
+
+
+def fold_tile(
+    state: RunState,
+    tile_number: int,
+    merged: Tally,
+    merged_bytes: bytes | None = None,
+    others: Mapping[str, Tally] = NO_OTHERS,
+) -> RunState:
     """Fold the next closed tile into the state, in place.
 
     1. The change detector takes the tile, scaled by the design effects of the totals before it.
@@ -151,6 +177,7 @@ def fold_tile(state: RunState, tile_number: int, merged: Tally, merged_bytes: by
         tile_number: One more than `state.folded`.
         merged: Sum of the tile over all partitions.
         merged_bytes: `merged.to_bytes()`, where the caller has them already.
+        others: Sums of the other comparisons' tiles that `lagging_tiles` names.
 
     Returns:
         The same state.
@@ -160,10 +187,17 @@ def fold_tile(state: RunState, tile_number: int, merged: Tally, merged_bytes: by
     """
     if tile_number != state.folded + 1:
         raise ValueError(f"tile {tile_number} does not follow tile {state.folded}; none may be skipped or repeated")
-    _detect(state, merged)
+    lagging = lagging_tiles(state.policy, state.first_tile, tile_number)
+    if others.keys() != lagging.keys():
+        raise ValueError(f"tile {tile_number} is folded with {sorted(lagging)}, not with {sorted(others)}")
+    _detect(state, {CANDIDATE_PRODUCTION: merged, **others})
     state.totals.add(merged)
     content = merged.to_bytes() if merged_bytes is None else merged_bytes
     state.tiles_digest = hashlib.sha256(state.tiles_digest + str(tile_number).encode() + content).digest()
+    for name, number in lagging.items():
+        state.others[name].add(others[name])
+        content = tile_name(number, name).encode() + others[name].to_bytes()
+        state.tiles_digest = hashlib.sha256(state.tiles_digest + content).digest()
     paired = merged.vectors.get(Key(ALL, "classes", ""), [0])[0]
     state.window.append((tile_number, paired))
     oldest = tile_number - state.compiled.stage.needs.within_s * 1_000_000 // state.policy.tile_us
@@ -174,13 +208,17 @@ def fold_tile(state: RunState, tile_number: int, merged: Tally, merged_bytes: by
     return state
 
 
-def _detect(state: RunState, merged: Tally) -> None:
+def _detect(state: RunState, tiles: Mapping[str, Tally]) -> None:
     compiled, rules = state.compiled, state.compiled.stage.rules
-    tile = Evidence(slices=slices_from_vectors(merged.vectors, compiled.stage, {}))
+    parts = {name: Evidence(slices=slices_from_vectors(t.vectors, compiled.stage, {})) for name, t in tiles.items()}
+    tile = replace(parts.pop(CANDIDATE_PRODUCTION), others=parts)
     known = state.seen
     new = [observe(rule, tile) for rule in rules]
     # R stays 0 until the totals before this tile fill enough hash cells.
-    is_running = np.array([seen.n > 0 and seen.is_spread for seen in known], dtype=bool)
+    has_tile = (name in tiles for name in compiled.comparisons)
+    is_running = np.array(
+        [seen.n > 0 and seen.is_spread and has for seen, has in zip(known, has_tile, strict=True)], dtype=bool
+    )
     increments = _increments(compiled, known, new)
     tests = np.array([compiled.tests[index].rule for index in compiled.detecting], dtype=np.int64)
     state.log_r = detector.step(state.log_r, increments, is_running[tests])
@@ -236,7 +274,10 @@ def judge_tile(state: RunState, *, attempt: int = 1, freshness_s: float = 0.0, w
 
 
 def _detector(state: RunState) -> tuple[float | None, dict[str, float]]:
-    """The change detector's log sum, and each rule's part in it. A BROKEN rule has none."""
+    """The change detector's log sum, of the comparison where it is largest, and each rule's part in it.
+
+    A BROKEN rule has none.
+    """
     compiled = state.compiled
     if not compiled.detecting:
         return None, {}
@@ -251,7 +292,11 @@ def _detector(state: RunState) -> tuple[float | None, dict[str, float]]:
         if math.isfinite(value):
             name = rule_id(rules[test.rule])
             parts[name] = float(np.logaddexp(parts.get(name, -np.inf), value))
-    return detector.log_sr(state.log_r, priors, weights), parts
+    sums = []
+    for group in groups_of(compiled):
+        rows = [row for row, test in enumerate(tests) if compiled.comparisons[test.rule] == group]
+        sums.append(detector.log_sr(state.log_r[rows], priors[rows], weights[rows]))
+    return max((value for value in sums if value is not None), default=None), parts
 
 
 def decide(state: RunState, judgement: Judgement, *, positions: tuple[int, ...], decided_us: int) -> Decision | None:
@@ -298,7 +343,7 @@ def decision_id(run: str, step: int) -> str:
 
 
 def state_to_bytes(state: RunState) -> bytes:
-    """Write a state exactly: one line of JSON with floating-point numbers in hexadecimal, one line of totals."""
+    """Write a state exactly: a line of JSON with floating-point numbers in hexadecimal, then a line of each totals."""
     head = {
         "format": FORMAT,
         "run": state.run,
@@ -308,11 +353,13 @@ def state_to_bytes(state: RunState) -> bytes:
         "tiles_digest": state.tiles_digest.hex(),
         "log_r": [[value.hex() for value in row] for row in state.log_r.tolist()],
         "window": list(state.window),
+        "comparisons": [CANDIDATE_PRODUCTION, *state.others],
         "step": state.step,
         "latched": state.latched,
     }
     line = json.dumps(head, sort_keys=True, separators=(",", ":")).encode()
-    return line + b"\n" + state.totals.to_tally().to_bytes()
+    totals = (state.totals, *state.others.values())
+    return b"\n".join((line, *(each.to_tally().to_bytes() for each in totals)))
 
 
 def state_from_bytes(value: bytes, policy: Policy) -> RunState:
@@ -322,7 +369,7 @@ def state_from_bytes(value: bytes, policy: Policy) -> RunState:
         ValueError: If the bytes are damaged, have another format number, or belong to another policy; the
             state must then be folded again from the log.
     """
-    line, _, totals = value.partition(b"\n")
+    line, *totals = value.split(b"\n")
     try:
         head = json.loads(line)
         if not isinstance(head, dict) or head.get("format") != FORMAT:
@@ -333,7 +380,11 @@ def state_from_bytes(value: bytes, policy: Policy) -> RunState:
         if len(rows) != len(state.log_r) or any(len(row) != BETS for row in rows):
             raise ValueError(f"the state follows {len(rows)} tests; the policy has {len(state.log_r)}")
         state.log_r = np.array(rows, dtype=np.float64).reshape(len(rows), BETS)
-        state.totals = Totals.from_tally(Tally.from_bytes(totals))
+        names = [CANDIDATE_PRODUCTION, *state.others]
+        if head["comparisons"] != names or len(totals) != len(names):
+            raise ValueError(f"the state holds {', '.join(head['comparisons'])}; the policy has {', '.join(names)}")
+        state.totals, *others = (Totals.from_tally(Tally.from_bytes(each)) for each in totals)
+        state.others = dict(zip(state.others, others, strict=True))
         state.folded = int(head["folded"])
         state.tiles_digest = bytes.fromhex(head["tiles_digest"])
         state.window = deque((int(tile), int(pairs)) for tile, pairs in head["window"])

@@ -67,11 +67,14 @@ def strict_object(value: bytes, what: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise Usage(f"{what} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}") from None
     except RecursionError:
-        raise Usage(f"{what} is nested too deeply; evidence has at most seven levels") from None
+        raise Usage(f"{what} is nested too deeply") from None
     if not isinstance(tree, dict):
-        raise Usage(f'{what} is a JSON {type(tree).__name__}; an object with the key "slices" is expected')
-    # Parsed as an escape, a lone surrogate is a string that no encoder can write.
-    _refuse_surrogates(tree, what)
+        raise Usage(f"{what} is a JSON {type(tree).__name__}; an object is expected")
+    try:
+        # Parsed as an escape, a lone surrogate is a string that no encoder can write.
+        _refuse_surrogates(tree, what)
+    except RecursionError:
+        raise Usage(f"{what} is nested too deeply") from None
     return tree
 
 

@@ -147,7 +147,7 @@ def test_state_survives_exactly() -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda tree: {**tree, "format": 2},
+        lambda tree: {**tree, "format": 99},
         lambda tree: {key: value for key, value in tree.items() if key != "format"},
         lambda tree: {key: value for key, value in tree.items() if key != "window"},
         lambda tree: {**tree, "log_r": tree["log_r"][:-1]},
