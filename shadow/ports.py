@@ -134,6 +134,10 @@ class LogAdmin(Protocol):
         """Set a group's offsets, one per partition, before its first member joins."""
         ...
 
+    def delete_group(self, group: str) -> bool:
+        """Delete a group and its offsets; False where there is none. Raises Unavailable, also while it has members."""
+        ...
+
     def close(self) -> None: ...
 
 

@@ -231,6 +231,23 @@ class KafkaAdmin:
         finally:
             consumer.close()
 
+    def delete_group(self, group: str) -> bool:
+        """Delete a group and its offsets; False where there is none."""
+        futures = self._client().delete_consumer_groups([group], request_timeout=METADATA_S)
+        try:
+            futures[group].result(METADATA_S * 2)
+        except KafkaException as raised:
+            if error_of(raised).code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return False
+            if error_of(raised).code() == KafkaError.NON_EMPTY_GROUP:
+                raise Unavailable(
+                    f"the group {group} has members; their processes run, or ended less than a session time-out ago"
+                ) from raised
+            raise unavailable(f"delete the group {group}", raised) from raised
+        except TimeoutError as error:
+            raise Unavailable(f"kafka did not delete the group {group} within {METADATA_S * 2:g} s") from error
+        return True
+
     def close(self) -> None:
         """Close the connections."""
         with self._lock:

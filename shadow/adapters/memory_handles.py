@@ -200,6 +200,10 @@ class MemoryAdmin:
             self._log.check_up()
             self._log.group_of(group, topic).preset(dict(enumerate(offsets)))
 
+    def delete_group(self, group: str) -> bool:
+        """Delete a group and its offsets; False where there is none."""
+        return self._log.drop_group(group)
+
     def close(self) -> None:
         """Nothing to close."""
 

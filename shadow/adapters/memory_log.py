@@ -99,6 +99,17 @@ class MemoryLog:
         """The coordinator's view of a group on one topic."""
         return self._groups.setdefault((group, topic), Group(group))
 
+    def drop_group(self, group: str) -> bool:
+        """Forget a group without members; False where there is none."""
+        with self.changed:
+            self.check_up()
+            known = [place for place in self._groups if place[0] == group]
+            if any(self._groups[place].members for place in known):
+                raise Unavailable(f"the group {group} has members; it cannot be deleted")
+            for place in known:
+                del self._groups[place]
+            return bool(known)
+
     def create(self, name: str, partitions: int, config: Mapping[str, str]) -> None:
         """Create a topic that does not exist."""
         with self.changed:

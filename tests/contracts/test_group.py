@@ -90,6 +90,32 @@ def test_offsets_set_from_outside_are_where_the_first_member_begins(case: LogCas
     assert {b"a2", b"b1"} == set(values)
 
 
+def test_a_group_is_deleted_once_nobody_is_in_it(case: LogCase) -> None:
+    """
+    With a member it is refused; once its session is over it is deleted, and a second time there is none.
+    """
+
+    def is_deleted() -> bool:
+        try:
+            return case.admin.delete_group(topic)
+        except Unavailable:
+            return False  # a named member is waited for until its session is over, though it said good-bye
+
+    topic = case.topic()
+    case.admin.commit_group(topic, topic, [0])
+    told = Positions(None)
+    member = case.group(topic, topic, "m1", told.assigned, told.revoked)
+    until(lambda: member.read(10, 0.1) or told.owned == {0})
+    if case.kind == "embedded":
+        member.close()  # whether that broker refuses it depends on the moment
+    else:
+        with pytest.raises(Unavailable, match=f"the group {topic} has members"):
+            case.admin.delete_group(topic)
+        member.close()
+    until(is_deleted)
+    assert not case.admin.delete_group(topic)
+
+
 def test_a_start_outside_the_log_is_a_hole(case: LogCase) -> None:
     """
     A group whose position is not in the log says so instead of reading from elsewhere.
