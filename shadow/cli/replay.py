@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,9 +199,9 @@ def _compared(
     stored = StoreComparison(taken.store, plan.started, policy, first, into) if taken.store is not None else None
     archived = taken.manifest.replayed if taken.manifest is not None else {}
 
-    def folded(state: RunState, merged_bytes: bytes) -> None:
+    def folded(state: RunState, tiles: Mapping[str, bytes]) -> None:
         if stored is not None:
-            stored.folded(state, merged_bytes)
+            stored.folded(state, tiles)
         if state.folded == archived.get("tile"):
             into.saw("archive_digest")
             if state.tiles_digest.hex() != archived["tiles_digest"]:

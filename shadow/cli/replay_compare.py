@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -12,7 +12,7 @@ from typing import Any, Final
 from shadow.errors import Unavailable
 from shadow.gate.run import RunState, state_from_bytes
 from shadow.ports import Store
-from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_name, tile_numbers
+from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_numbers, tile_of_name
 from shadow.records.decisions import Decision, Started
 from shadow.records.policy import Policy
 from shadow.records.tallies import ClosedTile, Key, Tally
@@ -137,17 +137,17 @@ class StoreComparison:
             with self._noting():
                 self._compare(partition)
 
-    def folded(self, state: RunState, merged_bytes: bytes) -> None:
-        """Compare a merged tile and the digest behind it."""
+    def folded(self, state: RunState, tiles: Mapping[str, bytes]) -> None:
+        """Compare merged tiles, and the digest behind them."""
         number = state.folded
         if self._is_away or number < self._first or self._gate is None or number > self._gate.folded:
             return
         with self._noting():
-            (was,) = self._store.tiles(self._started.run, [tile_name(number)])
-            if was is not None:
-                self._into.saw("gate_tiles")
-                for difference in _tallies_differ("gate", None, number, CANDIDATE_PRODUCTION, was, merged_bytes):
-                    self._into.add(difference)
+            for (name, now), was in zip(tiles.items(), self._store.tiles(self._started.run, list(tiles)), strict=True):
+                if was is not None:
+                    self._into.saw("gate_tiles")
+                    for difference in _tallies_differ("gate", None, *tile_of_name(name), was, now):
+                        self._into.add(difference)
         if number == self._gate.folded:
             self._into.saw("gate_digest")
             was_digest, digest = self._gate.tiles_digest.hex(), state.tiles_digest.hex()

@@ -12,7 +12,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -21,8 +21,8 @@ from shadow.cli.refold import fold_record
 from shadow.cli.replay_log import Reading, Records, RequestsByOffset, Source, answers_by_offset, ends_of
 from shadow.errors import BrokenEvidence
 from shadow.gate.judgement import Judgement
-from shadow.gate.run import RunState, decide, fold_tile, judge_tile
-from shadow.records.comparisons import CANDIDATE_PRODUCTION
+from shadow.gate.run import RunState, decide, fold_tile, judge_tile, lagging_tiles
+from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_name
 from shadow.records.decisions import EXPIRE, HOLD, Decision, Started
 from shadow.records.log import LogRecord
 from shadow.records.pairs import GradedPair
@@ -46,13 +46,13 @@ class Taps:
 
     Args:
         closed: Of a partition's closed tile.
-        folded: Of the gate's state behind a tile, and the bytes of the merged tile.
+        folded: Of the gate's state behind a tile, and the bytes of the merged tiles folded into it, by their names.
         pair: Of a graded pair, each once.
         progress: Of how many answers records are folded, and of how many.
     """
 
     closed: Callable[[int, ClosedTile], None] = _nothing
-    folded: Callable[[RunState, bytes], None] = _nothing
+    folded: Callable[[RunState, Mapping[str, bytes]], None] = _nothing
     pair: Callable[[GradedPair], None] = _nothing
     progress: Callable[[int, int], None] = _nothing
 
@@ -144,7 +144,7 @@ class Replay:
         policy = plan.settings.policy()
         state = RunState.begin(plan.started.run, policy, plan.first, plan.started.stage)
         self.found = Replayed(state, positions=plan.started.answers_from)
-        self._merged: dict[int, _Merged] = {}
+        self._merged: dict[str, _Merged] = {}
         self._closed = [plan.started.first_tile - 1] * self._partitions
         self._foldable = sys.maxsize
 
@@ -215,12 +215,13 @@ class Replay:
             self._taps.pair(pair)
         for tile in effects.closed:
             self._taps.closed(record.partition, tile)
-            if tile.comparison != CANDIDATE_PRODUCTION:
+            if tile.comparison == CANDIDATE_PRODUCTION:
+                self._closed[record.partition] = tile.number
+            # The main tile with which it is folded.
+            folded_with = tile.number + found.state.policy.lag_tiles(tile.comparison)
+            if tile.number < self._plan.first or folded_with > self._foldable:
                 continue
-            self._closed[record.partition] = tile.number
-            if tile.number < self._plan.first or tile.number > self._foldable:
-                continue
-            merged = self._merged.setdefault(tile.number, _Merged())
+            merged = self._merged.setdefault(tile.name, _Merged())
             merged.tally.add(tile.tally)
             merged.next[record.partition] = tile.next
 
@@ -233,16 +234,25 @@ class Replay:
         """Fold and judge every tile that all partitions have closed, in their order."""
         state = self.found.state
         while not self.is_done:
-            merged = self._merged.get(state.folded + 1)
-            if merged is None or len(merged.next) < self._partitions:
+            number = state.folded + 1
+            wanted = {CANDIDATE_PRODUCTION: number, **lagging_tiles(state.policy, state.first_tile, number)}
+            names = {comparison: tile_name(each, comparison) for comparison, each in wanted.items()}
+            if any(name not in self._merged or not self._is_whole(name) for name in names.values()):
                 return
-            del self._merged[state.folded + 1]
-            merged_bytes = merged.tally.to_bytes()
-            # From its canonical bytes, so that not even the order of its keys tells which partition came first.
-            fold_tile(state, state.folded + 1, Tally.from_bytes(merged_bytes), merged_bytes)
-            self.found.positions = tuple(merged.next[each] for each in range(self._partitions))
+            merged = {comparison: self._merged.pop(name) for comparison, name in names.items()}
+            tiles = {comparison: each.tally.to_bytes() for comparison, each in merged.items()}
+            # From their canonical bytes, so that not even the order of keys tells which partition came first.
+            tallies = {comparison: Tally.from_bytes(value) for comparison, value in tiles.items()}
+            main = tallies.pop(CANDIDATE_PRODUCTION)
+            fold_tile(state, number, main, tiles[CANDIDATE_PRODUCTION], tallies)
+            positions = merged[CANDIDATE_PRODUCTION].next
+            self.found.positions = tuple(positions[each] for each in range(self._partitions))
             self._judge()
-            self._taps.folded(state, merged_bytes)
+            self._taps.folded(state, {names[comparison]: value for comparison, value in tiles.items()})
+
+    def _is_whole(self, name: str) -> bool:
+        """Whether every partition has closed a tile."""
+        return len(self._merged[name].next) == self._partitions
 
     def _judge(self) -> None:
         found, state, recorded = self.found, self.found.state, self._plan.recorded
