@@ -19,6 +19,8 @@ from shadow.errors import Usage
 from shadow.ports import Change
 from shadow.records.answers import Answer, Tick
 from shadow.records.log import LogRecord
+from shadow.records.policy import Agreement, Policy
+from shadow.settings.settings import Settings
 from tests.replay.world import PARTITIONS, SECOND, TILE_US, TILES, TOPICS, World, exchange_of, settings_of, tree_of
 from tests.stream.builders import answer
 
@@ -272,6 +274,35 @@ def test_a_redis_that_is_away_is_said():
     report = world.replayed()
     assert report.is_identical
     assert any("redis was not compared" in note for note in report.comparison.notes)
+
+
+class WithAgreement(Settings):
+    """A configuration whose policy also asks how much more the candidate disagrees than production with itself."""
+
+    def policy(self) -> Policy:
+        policy = super().policy()
+        stages = tuple(replace(stage, rules=(*stage.rules, Agreement(margin=0.4))) for stage in policy.stages)
+        return replace(policy, stages=stages)
+
+
+def test_every_comparison_is_recomputed_and_compared():
+    """
+    Tiles of the baseline are folded their deadline behind the main ones, as the gate did, and are in the digest.
+    """
+    tree = tree_of()
+    tree["workers"]["baseline"] = {"url": "http://127.0.0.1:1", "sample": 1.0}
+    tree["stages"]["shadow"]["needs"]["pairs"] = 300
+    settings = WithAgreement.model_construct(**dict(settings_of(tree)))
+    world = World(tree, settings=settings, roles=("baseline",)).play()
+    report = world.replayed(last="end")
+    assert [] == [difference.sentence for difference in report.comparison.differences]
+    assert report.is_identical
+    names = world.store.tile_names(world.started.run)
+    lagging = [name for name in names if name.startswith("baseline-production/")]
+    assert len(lagging) > 2
+    assert len(names) == report.comparison.compared["gate_tiles"]
+    (line,) = [line for line in report.replayed.judgement.rules if line.rule == "agreement"]
+    assert line.pairs > 50
 
 
 def test_a_run_that_goes_on_is_compared_as_far_as_it_is():

@@ -92,6 +92,8 @@ class World:
         requests: By partition.
         garbage: Share of records that nobody can read.
         rewards: Reply of the grading service; None where it is away.
+        settings: Instead of those of the tree.
+        roles: Who answers beside the candidate.
     """
 
     def __init__(
@@ -102,9 +104,12 @@ class World:
         requests: Sequence[int] = (300, 240),
         garbage: float = 0.01,
         rewards: Callable[[Any], bytes | None] = lambda ask: b'{"score": 0.9}',
+        settings: Settings | None = None,
+        roles: Sequence[str] = (),
     ) -> None:
         self.tree = dict(tree or tree_of())
-        self.settings = settings_of(self.tree)
+        self.settings = settings or settings_of(self.tree)
+        self._roles = ("candidate", *roles)
         self.clock = Clock()
         self.log = MemoryLog(self.clock.now_us)
         self.store = MemoryStore()
@@ -145,7 +150,7 @@ class World:
 
     def _play(self, draw: random.Random, requests: Sequence[int], garbage: float) -> None:
         """Seeded traffic with ticks: pairs, failures, repeats, late and missing answers, garbage in both topics."""
-        events: list[tuple[int, int, Callable[[], object]]] = []
+        events: list[tuple[int, Callable[[], object]]] = []
         run = {"run": self.started.run.encode()}
         for partition, count in enumerate(requests):
             for number in range(count):
@@ -153,35 +158,45 @@ class World:
                 exchange = exchange_of(number + 1, partition, draw)
                 is_garbage = draw.random() < garbage
                 value = b"garbage" if is_garbage else encode(exchange)
-                events.append((at_us, len(events), lambda p=partition, v=value: self._append("requests", p, v)))
-                if draw.random() < 0.05:
-                    continue
-                outcome = draw.choices(["answered", "timeout", "expired", "too_large"], [20, 1, 1, 1])[0]
-                reply = answer(
-                    None if outcome == "too_large" or is_garbage else exchange,
-                    number,
-                    at_us,
-                    body=draw.choices([b"right", b"wrong"], [8, 1])[0],
-                    outcome="unreadable" if is_garbage else outcome,
-                    run=self.started.run,
-                )
-                value = encode(replace(reply, request_partition=partition))
-                late_us = draw.randrange(60 * SECOND) if draw.random() < 0.05 else draw.randrange(2 * SECOND)
-                for _ in range(2 if draw.random() < 0.05 else 1):
-                    event = (
-                        at_us + late_us,
-                        len(events),
-                        lambda p=partition, v=value: self._append("answers", p, v, run),
-                    )
-                    events.append(event)
+                events.append((at_us, lambda p=partition, v=value: self._append("requests", p, v)))
+                for role in self._roles:
+                    events += self._answers(role, partition, number, at_us, None if is_garbage else exchange, draw)
                 if draw.random() < garbage:
-                    events.append((at_us, len(events), lambda p=partition: self._append("answers", p, b"garbage", run)))
+                    events.append((at_us, lambda p=partition: self._append("answers", p, b"garbage", run)))
             for tile in range(TILES):
-                events.append(((tile + 1) * TILE_US, len(events), lambda t=tile, p=partition: self._tick(t, p)))
-        for at_us, _, call in sorted(events, key=lambda event: event[:2]):
+                events.append(((tile + 1) * TILE_US, lambda t=tile, p=partition: self._tick(t, p)))
+        for at_us, call in sorted(events, key=lambda event: event[0]):
             self.clock.us = max(self.clock.us, at_us)
             call()
         self.clock.us = (TILES + 4) * TILE_US
+
+    def _answers(
+        self,
+        role: str,
+        partition: int,
+        number: int,
+        at_us: int,
+        exchange: MirroredRequest | None,
+        draw: random.Random,
+    ) -> list[tuple[int, Callable[[], object]]]:
+        """What a role writes about a request: nothing, an answer, or the same one twice."""
+        if draw.random() < 0.05:
+            return []
+        outcome = draw.choices(["answered", "timeout", "expired", "too_large"], [20, 1, 1, 1])[0]
+        reply = answer(
+            None if outcome == "too_large" else exchange,
+            number,
+            at_us,
+            body=draw.choices([b"right", b"wrong"], [8, 1])[0],
+            outcome=outcome if exchange is not None else "unreadable",
+            role=role,
+            run=self.started.run,
+        )
+        value = encode(replace(reply, request_partition=partition))
+        run = {"run": self.started.run.encode()}
+        late_us = draw.randrange(60 * SECOND) if draw.random() < 0.05 else draw.randrange(2 * SECOND)
+        times = 2 if draw.random() < 0.05 else 1
+        return [(at_us + late_us, lambda: self._append("answers", partition, value, run))] * times
 
     def _tick(self, tile: int, partition: int) -> None:
         end = self.log.admin().offset_at(TOPICS["requests"], partition, (tile + 1) * TILE_US)
