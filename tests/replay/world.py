@@ -25,6 +25,7 @@ from shadow.cli.replay_shown import Report
 from shadow.gate.history import Run, runs_in
 from shadow.metrics import Metrics
 from shadow.records.answers import Tick
+from shadow.records.comparisons import tile_numbers
 from shadow.records.decisions import Decision, Started
 from shadow.records.log import LogRecord
 from shadow.records.requests import Live, MirroredRequest, Origin
@@ -235,7 +236,8 @@ class World:
         ).run(stop)
 
     def _closed(self, partition: int) -> int:
-        return len(self.store.tile_names(f"{self.started.run}/{partition}"))
+        names = self.store.tile_names(f"{self.started.run}/{partition}")
+        return min(len(tile_numbers(names, comparison)) for comparison in self.settings.policy().comparisons)
 
     def judge(self) -> Decision | None:
         """Run the gate until it has decided, or folded all that there is."""
