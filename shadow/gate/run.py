@@ -110,8 +110,8 @@ class RunState:
     def evidence(self) -> Evidence:
         """Evidence of the totals, without attempt, freshness and change detector."""
         if self._evidence is None:
-            main, others = self._evidence_of(self.totals), self.others.items()
-            self._evidence = replace(main, others={name: self._evidence_of(totals) for name, totals in others})
+            others = {name: _own_parts(self._evidence_of(totals)) for name, totals in self.others.items()}
+            self._evidence = replace(self._evidence_of(self.totals), others=others)
         return self._evidence
 
     def _evidence_of(self, totals: Totals) -> Evidence:
@@ -153,6 +153,11 @@ class RunState:
     def freshness_s_max(self) -> float:
         """Accepted age of the newest tile where the policy does not say: twice the tile and its deadline."""
         return 2 * (self.policy.tile_us + self.policy.evidence_deadline_us) / 1e6
+
+
+def _own_parts(evidence: Evidence) -> Evidence:
+    """What another comparison has of its own; the rest is the stage's."""
+    return Evidence(slices=evidence.slices, design_effect=evidence.design_effect, cells=evidence.cells)
 
 
 def lagging_tiles(policy: Policy, first_tile: int, tile_number: int) -> dict[str, int]:

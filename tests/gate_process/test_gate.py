@@ -16,6 +16,7 @@ from shadow.adapters.memory_store import MemoryStore
 from shadow.metrics import Metrics
 from shadow.ports import Change
 from shadow.records.decisions import Decision, Started
+from shadow.records.policy import NoRegression
 from shadow.records.tallies import ClosedTile, Tally
 from shadow.stream.state import slot_of
 from tests.calibration.simulate import RATES, Truth, tiles
@@ -276,3 +277,46 @@ def test_a_decided_run_stays_up_until_stopped():
     gate = world.gate(lambda point: stop.set() if point == "decided" else None)
     gate.run(stop)
     assert gate.decision is not None
+
+
+def test_state_that_fell_back_behind_dropped_tiles_has_everything_counted_again():
+    """
+    A gate whose stored state is older than the tiles that owners have dropped resets itself, empties the partitions'
+    slots, and decides the same once they are counted again.
+    """
+    expected, _ = undisturbed(BAD, 20_000)
+    world = World()
+    world.close_all(BAD, 750)
+    run(world.gate())
+    for partition in (0, 1):
+        world.change(partition, state={"dropped": b"99"})
+    gate = world.gate()
+    assert not gate.step()
+    assert [None, None] == [world.store.load(slot_of(RUN, partition)) for partition in (0, 1)]
+    assert b"-1" == world.store.field(RUN, "folded")
+    world.versions = [None, None]
+    world.close_all(BAD, 20_000)
+    run(gate)
+    assert same(expected, world.decisions())
+
+
+def test_tiles_of_people_are_waited_for_and_folded_behind():
+    """A main tile is folded once the tile of people that lies their deadline behind is there, and both are stored."""
+    world = World()
+    rules = (*POLICY.stages[0].rules, NoRegression("correct", against="human"))
+    policy = replace(
+        POLICY, stages=(replace(POLICY.stages[0], rules=rules),), human_deadline_us=2 * TILE_US, evidence_deadline_us=1
+    )
+    writer = world.log.decisions("decisions", "test")
+    gate = Gate(world.started, policy, world.store, writer, world.metrics, world)
+    shares = list(tiles(3, GOOD, pairs=1250, per_tile=250))
+    for number, tally in enumerate(shares):
+        world.close(number, tally, 0)
+        world.close(number, Tally(), 1)
+    assert [True, True, True, False] == [gate.step() for _ in range(4)]
+    for partition in (0, 1):
+        people = ClosedTile(0, Tally(), 9, {}, "candidate-human")
+        world.change(partition, tiles={people.name: people.to_bytes()})
+    assert [True, False] == [gate.step() for _ in range(2)]
+    assert {"0", "1", "2", "3", "candidate-human/0"} == set(world.store.tile_names(RUN))
+    assert b"3" == world.store.field(RUN, "folded")
