@@ -292,9 +292,8 @@ class Replay:
         if last is not None and folded < last and not self.is_done:
             behind = [each for each in range(self._partitions) if self._closed[each] < last]
             places = ", ".join(f"{self._plan.answers}/{each} at {ends[each]}" for each in behind)
-            raise BrokenEvidence(
-                f"the log ends before tile {last} is closed: {places or 'another comparison waits longer'}; the last is {folded}"
-            )
+            why = places or "another comparison waits longer"
+            raise BrokenEvidence(f"the log ends before tile {last} is closed: {why}; the last is {folded}")
 
 
 def freshness_of(recorded: Decision) -> float:
