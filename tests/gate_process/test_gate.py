@@ -286,7 +286,7 @@ def test_state_that_fell_back_behind_dropped_tiles_has_everything_counted_again(
     """
     expected, _ = undisturbed(BAD, 20_000)
     world = World()
-    world.close_all(BAD, 750)
+    world.close_all(BAD, 250)
     run(world.gate())
     for partition in (0, 1):
         world.change(partition, state={"dropped": b"99"})
