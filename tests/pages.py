@@ -28,6 +28,7 @@ from shadow.graders.grader import GRADERS as GRADER_CLASSES
 from shadow.metrics import CATALOGUE, EVERY, Metric
 from shadow.settings.admin import Admin
 from shadow.settings.graders import GRADERS, GraderSection
+from shadow.settings.human import Human
 from shadow.settings.kafka import Kafka
 from shadow.settings.proxy import Mirror, ProxySection, ProxyTimeouts, Redact
 from shadow.settings.redis import Redis
@@ -54,6 +55,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "workers.rewrite": Rewrite,
     "workers.concurrency": Concurrency,
     "workers.price": TokenPrice,
+    "human": Human,
     "slices": Slice,
     "times": Times,
     "stages": Stages,
@@ -125,6 +127,7 @@ MEANINGS: Final = {
     ("grader.reward_model", "budget"): "How long the service may take for one grade.",
     ("rule", "slice"): "Where it is judged.",
     ("rule", "grader"): "What it judges.",
+    ("rule", "against"): "Whose answers are the reference; `human` needs the section `human`.",
     ("rule.quality", "graders"): "Weight of each grader; the weighted mean of its grades is compared.",
     ("rule.quality", "margin"): "How much worse than production is still good enough.",
     ("rule.no_regression", "margin"): "The same; by default 0.05, or 0.03 where the slice's `traffic` times its rate "
@@ -148,6 +151,9 @@ MEANINGS: Final = {
     ("rule.no_reward_hacking", "reward"): "Grader that can be fooled, such as a `reward_model`.",
     ("rule.no_reward_hacking", "verifiable"): "Graders that cannot; none of them a `reward_model`.",
     ("rule.no_reward_hacking", "margin"): "How much more often than for production it may happen.",
+    ("rule.agreement", "margin"): "How much more often than the baseline's the candidate's answers may differ.",
+    ("rule.agreement", "tag"): "Compare only the text within this tag.",
+    ("rule.agreement", "json"): "Or only what this JSON path finds; without both the whole text, white space aside.",
     ("rule.no_reward_hacking", "strict"): "Roll back on any proven increase.",
 }
 """Meanings that no docstring has in the words of the file, by table and key; `rule`: of every rule."""

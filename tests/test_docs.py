@@ -20,7 +20,7 @@ from shadow.settings.graders import GRADERS, GraderSection
 from shadow.settings.kafka import OWN_PROPERTIES, Kafka
 from shadow.settings.loader import KEYS, settings_from_bytes
 from shadow.settings.names import NEVER_RECORDED
-from shadow.settings.rules import RULES, RuleSection
+from shadow.settings.rules import RULES, ComparedRule, RuleSection
 from shadow.settings.section import Section
 from shadow.settings.settings import Settings
 from shadow.settings.tree import tree_from_bytes
@@ -98,7 +98,8 @@ def test_every_section_of_the_settings_has_a_table():
     """
     A new section of the configuration cannot be forgotten.
     """
-    described = {*pages.SECTIONS.values(), *GRADERS.values(), *RULES.values(), GraderSection, RuleSection, Settings}
+    described = {*pages.SECTIONS.values(), *GRADERS.values(), *RULES.values(), GraderSection, RuleSection, ComparedRule}
+    described.add(Settings)
     assert set() == set(sections_of(Section)) - described
 
 
@@ -138,6 +139,7 @@ def test_examples_of_the_configuration_load(heading, text):
     names = ("urgent", "pinned", "safe", "tagged", "current", "reward")
     tree["graders"] |= {name: {"kind": "status"} for name in names}
     tree["workers"]["candidate"]["price"] = {"prompt": 1, "completion": 1}
+    tree["workers"]["baseline"] = {"url": "http://127.0.0.1:8000", "sample": 0.2}
     place = PLACES.get(heading)
     if isinstance(part, list):
         tree["stages"]["shadow"]["rules"] = part

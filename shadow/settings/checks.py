@@ -7,12 +7,16 @@ from collections.abc import Collection
 from typing import Final
 
 from shadow.patterns import InvalidPattern, PatternSet
+from shadow.records.comparisons import HUMAN
 from shadow.records.slices import ALL
+from shadow.settings.human import Human
 from shadow.settings.names import GRADER_NAME, SLICE_NAME
 from shadow.settings.parts import Parts, PlacedRule
 from shadow.settings.problems import Problems
 from shadow.settings.rules import (
+    AgreementRule,
     CapRule,
+    ComparedRule,
     EquivalentRule,
     FloorRule,
     ImproveRule,
@@ -21,6 +25,7 @@ from shadow.settings.rules import (
     QualityRule,
 )
 from shadow.settings.slices import SLICES_MAX
+from shadow.settings.times import Times
 from shadow.settings.tree import Path
 from shadow.settings.units import duration_text
 
@@ -30,7 +35,7 @@ PSI_HACKING: Final = 0.02
 RECORDED: Final = frozenset(
     {"content-type", "content-encoding", "accept", "user-agent", "x-request-id", "traceparent", "tracestate"}
 )
-RESERVED: Final = ("quality", "cost", "latency", "no_reward_hacking")
+RESERVED: Final = ("quality", "cost", "latency", "no_reward_hacking", "agreement")
 """Names under which the gate keeps what belongs to rules and not to graders."""
 
 
@@ -43,6 +48,7 @@ def check(parts: Parts, problems: Problems) -> None:
     _workers(parts, problems)
     for placed in parts.rules:
         _rule_names(parts, placed, problems)
+        _others_asked(parts, placed, problems)
     _contradictions(parts, problems)
     _times(parts, problems)
     _traffic(parts, problems)
@@ -142,6 +148,14 @@ def _rule_names(parts: Parts, placed: PlacedRule, problems: Problems) -> None:
                 problems.read(path, "must be a grader that can be verified, and this one is a reward_model")
 
 
+def _others_asked(parts: Parts, placed: PlacedRule, problems: Problems) -> None:
+    """Refuse rules on answers that nobody is asked for."""
+    if isinstance(placed.rule, AgreementRule) and not problems.is_known(("workers", "baseline")):
+        problems.add(placed.path, "needs the baseline's answers, and workers.baseline is not configured")
+    if isinstance(placed.rule, ComparedRule) and placed.rule.against == HUMAN and not problems.is_known(("human",)):
+        problems.add((*placed.path, "against"), "needs answers of people, and the section human is not configured")
+
+
 def _contradictions(parts: Parts, problems: Problems) -> None:
     first: dict[tuple[object, ...], PlacedRule] = {}
     for placed in parts.rules:
@@ -200,6 +214,7 @@ def _times(parts: Parts, problems: Problems) -> None:
                 f"a tile has {duration_text(times.tile_us)}, must not be longer than stages.shadow.needs.within, "
                 f"which is {duration_text(within_s * 1_000_000)}",
             )
+    _human_times(parts.human, times, problems)
     for role, worker in parts.workers.items():
         if worker.deadline_us > times.evidence_deadline_us:
             problems.add(
@@ -207,6 +222,18 @@ def _times(parts: Parts, problems: Problems) -> None:
                 f"a call may take {duration_text(worker.deadline_us)}, must take at most evidence_deadline, "
                 f"which is {duration_text(times.evidence_deadline_us)}",
             )
+
+
+def _human_times(human: Human | None, times: Times, problems: Problems) -> None:
+    if human is None:
+        return
+    have = f"people have {duration_text(human.deadline_us)}"
+    if human.deadline_us < times.evidence_deadline_us:
+        least = duration_text(times.evidence_deadline_us)
+        problems.add(("human", "deadline"), f"{have}, must have at least evidence_deadline, which is {least}")
+    if human.deadline_us >= times.expires_s * 1_000_000:
+        most = duration_text(times.expires_s * 1_000_000)
+        problems.add(("human", "deadline"), f"{have}, must have less than the run lasts, which is {most}")
 
 
 def _traffic(parts: Parts, problems: Problems) -> None:

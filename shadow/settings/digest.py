@@ -8,9 +8,11 @@ from dataclasses import asdict
 from hashlib import sha256
 from typing import Any
 
+from shadow.records.comparisons import PRODUCTION
 from shadow.records.grades import GraderSpec
 from shadow.records.policy import KIND_BY_RULE, Policy
 from shadow.records.slices import SliceSpec
+from shadow.settings.human import Human
 from shadow.settings.proxy import ProxySection
 from shadow.settings.run import Run
 from shadow.settings.workers import Worker
@@ -24,13 +26,14 @@ def digest_of(
     run: Run,
     proxy: ProxySection,
     workers: Mapping[str, Worker],
+    human: Human | None,
     slices: Sequence[SliceSpec],
     graders: Sequence[GraderSpec],
     policy: Policy,
 ) -> str:
     """SHA-256 of the parts that change what is counted or judged, 64 hexadecimal digits."""
     mirror = proxy.mirror
-    parts = {
+    parts: dict[str, Any] = {
         "format": FORMAT,
         "run": run.model_dump(),
         "mirror": {
@@ -48,6 +51,8 @@ def digest_of(
         "stages": [_stage(stage) for stage in policy.stages],
         "times": [policy.tile_us, policy.evidence_deadline_us, policy.expires_s],
     }
+    if human is not None:
+        parts["human"] = human.model_dump()
     return sha256(json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
 
 
@@ -70,4 +75,7 @@ def _grader(spec: GraderSpec) -> dict[str, Any]:
 
 def _stage(stage: Any) -> dict[str, Any]:
     rules = [{"rule": KIND_BY_RULE[type(rule)], **asdict(rule)} for rule in stage.rules]
+    for rule in rules:
+        if rule.get("against") == PRODUCTION:
+            del rule["against"]  # what was the only reference before is not named
     return {"name": stage.name, "needs": asdict(stage.needs), "alpha": stage.alpha, "rules": rules}

@@ -13,6 +13,7 @@ from shadow.settings import tree as yaml_tree
 from shadow.settings.admin import Admin
 from shadow.settings.checks import check
 from shadow.settings.graders import GRADERS, GraderSection
+from shadow.settings.human import Human
 from shadow.settings.kafka import EMBEDDED, Kafka
 from shadow.settings.names import ENV
 from shadow.settings.parts import Parts, PlacedRule
@@ -31,7 +32,7 @@ from shadow.settings.workers import ROLES, Worker
 
 TIMES: Final = ("tile", "evidence_deadline", "expires")
 REQUIRED: Final = ("run", "kafka", "redis", "proxy", "workers", "stages")
-KEYS: Final = (*REQUIRED, "slices", "graders", *TIMES, "topics", "admin")
+KEYS: Final = (*REQUIRED, "human", "slices", "graders", *TIMES, "topics", "admin")
 STAGES: Final = {"shadow": ShadowStage, "canary": CanaryStage, "watch": WatchStage}
 
 M = TypeVar("M", bound=BaseModel)
@@ -116,6 +117,7 @@ class _Reader:
             redis=self._service("redis", Redis),
             proxy=self._section(("proxy",), ProxySection),
             workers=self._workers(),
+            human=self._section(("human",), Human),
             slices=self._slices(),
             graders=self._graders(),
             stages=self._stages(),

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from shadow.settings.admin import Admin
 from shadow.settings.graders import GraderSection
+from shadow.settings.human import Human
 from shadow.settings.kafka import Kafka
 from shadow.settings.proxy import ProxySection
 from shadow.settings.redis import Redis
@@ -54,6 +55,7 @@ class Parts:
     redis: str | Redis | None
     proxy: ProxySection | None
     workers: dict[str, Worker]
+    human: Human | None
     slices: dict[str, Slice]
     graders: dict[str, GraderSection]
     stages: Stages | None

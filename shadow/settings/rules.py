@@ -7,8 +7,9 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from shadow.records import policy
+from shadow.records.comparisons import PRODUCTION
 from shadow.records.slices import ALL
-from shadow.settings.names import GraderName, SliceName
+from shadow.settings.names import GraderName, PlainPath, SliceName, Tag
 from shadow.settings.section import Section, refused_whole
 from shadow.settings.tree import Path
 from shadow.settings.units import Alpha, Fraction, Margin, Ratio, duration_us, money_micro, number
@@ -46,8 +47,22 @@ class RuleSection(Section):
         raise TypeError(f"{type(self).__name__} is no rule of its own")
 
 
-class QualityRule(RuleSection):
-    """The weighted mean of several graders is not below production's by more than the margin."""
+class ComparedRule(RuleSection):
+    """A rule that may hold the candidate against people instead of against production.
+
+    Args:
+        against: `production` or `human`.
+    """
+
+    against: Literal["production", "human"] = PRODUCTION
+
+    def subject(self) -> tuple[object, ...]:
+        """The same of people is another subject."""
+        return (*super().subject(), *((self.against,) if self.against != PRODUCTION else ()))
+
+
+class QualityRule(ComparedRule):
+    """The weighted mean of several graders is not below the reference's by more than the margin."""
 
     weights: dict[GraderName, Weight] = Field(alias="graders", min_length=1)
     margin: Margin = 0.03
@@ -57,15 +72,15 @@ class QualityRule(RuleSection):
         return [(("graders", name), name) for name in self.weights]
 
     def subject(self) -> tuple[object, ...]:
-        """One quality a slice."""
-        return (self.slice,)
+        """One quality a slice and reference."""
+        return (self.slice, *((self.against,) if self.against != PRODUCTION else ()))
 
     def record(self, default_margin: float) -> policy.Rule:
         """The rule as the gate takes it."""
-        return policy.Quality(dict(self.weights), self.margin, self.slice)
+        return policy.Quality(dict(self.weights), self.margin, self.slice, against=self.against)
 
 
-class NoRegressionRule(RuleSection):
+class NoRegressionRule(ComparedRule):
     """One grader in one slice is not worse by more than the margin."""
 
     grader: GraderName
@@ -75,7 +90,7 @@ class NoRegressionRule(RuleSection):
     def record(self, default_margin: float) -> policy.Rule:
         """The rule as the gate takes it."""
         margin = default_margin if self.margin is None else self.margin
-        return policy.NoRegression(self.grader, self.slice, margin, self.strict)
+        return policy.NoRegression(self.grader, self.slice, margin, self.strict, against=self.against)
 
 
 class CapRule(RuleSection):
@@ -101,7 +116,7 @@ class FloorRule(RuleSection):
         return policy.Floor(self.grader, self.min, self.slice)
 
 
-class ImproveRule(RuleSection):
+class ImproveRule(ComparedRule):
     """The candidate is better by at least `by`."""
 
     grader: GraderName
@@ -110,10 +125,10 @@ class ImproveRule(RuleSection):
 
     def record(self, default_margin: float) -> policy.Rule:
         """The rule as the gate takes it."""
-        return policy.Improve(self.grader, self.slice, self.by, self.fails)
+        return policy.Improve(self.grader, self.slice, self.by, self.fails, against=self.against)
 
 
-class EquivalentRule(RuleSection):
+class EquivalentRule(ComparedRule):
     """The difference lies inside of the margin, on both sides."""
 
     grader: GraderName
@@ -121,7 +136,7 @@ class EquivalentRule(RuleSection):
 
     def record(self, default_margin: float) -> policy.Rule:
         """The rule as the gate takes it."""
-        return policy.Equivalent(self.grader, self.slice, self.margin)
+        return policy.Equivalent(self.grader, self.slice, self.margin, against=self.against)
 
 
 class LatencyRule(RuleSection):
@@ -188,6 +203,33 @@ class NoRewardHackingRule(RuleSection):
         return policy.NoRewardHacking(self.reward, self.verifiable, self.margin, self.strict, self.slice)
 
 
+class AgreementRule(RuleSection):
+    """The candidate differs from production not much more often than production from itself, the baseline.
+
+    Args:
+        tag: Compare only the text within this tag.
+        json: Or only what this JSON path finds; without both the whole text, white space aside.
+    """
+
+    margin: Margin = 0.05
+    tag: Tag | None = None
+    json_path: PlainPath | None = Field(default=None, alias="json")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.tag is not None and self.json_path is not None:
+            raise refused_whole("has both tag and json, must have at most one of them")
+        return self
+
+    def subject(self) -> tuple[object, ...]:
+        """One a slice."""
+        return (self.slice,)
+
+    def record(self, default_margin: float) -> policy.Rule:
+        """The rule as the gate takes it."""
+        return policy.Agreement(self.margin, self.slice, self.tag, self.json_path)
+
+
 RULES: Final[dict[str, type[RuleSection]]] = {
     "quality": QualityRule,
     "no_regression": NoRegressionRule,
@@ -198,4 +240,5 @@ RULES: Final[dict[str, type[RuleSection]]] = {
     "latency": LatencyRule,
     "cost": CostRule,
     "no_reward_hacking": NoRewardHackingRule,
+    "agreement": AgreementRule,
 }

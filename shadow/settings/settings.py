@@ -7,12 +7,14 @@ from typing import Literal
 from pydantic import SecretStr, SerializeAsAny
 
 from shadow.errors import Usage
+from shadow.records.comparisons import HUMAN
 from shadow.records.grades import GraderSpec
 from shadow.records.policy import Cost, Policy
 from shadow.records.slices import ALL, SliceSpec
 from shadow.settings.admin import Admin
 from shadow.settings.digest import digest_of
 from shadow.settings.graders import GraderSection
+from shadow.settings.human import Human
 from shadow.settings.kafka import Kafka
 from shadow.settings.names import ENV
 from shadow.settings.proxy import ProxySection
@@ -44,6 +46,7 @@ class Settings(Section):
     graders: dict[str, SerializeAsAny[GraderSection]]
     stages: Stages
     times: Times = Times()
+    human: Human | None = None
     topics: Topics = Topics()
     admin: Admin = Admin()
 
@@ -54,6 +57,7 @@ class Settings(Section):
             expires_s=self.times.expires_s,
             tile_us=self.times.tile_us,
             evidence_deadline_us=self.times.evidence_deadline_us,
+            human_deadline_us=(self.human or Human()).deadline_us,
         )
 
     def slice_specs(self) -> tuple[SliceSpec, ...]:
@@ -73,6 +77,7 @@ class Settings(Section):
             run=self.run,
             proxy=self.proxy,
             workers=self.workers,
+            human=self.human,
             slices=self.slice_specs(),
             graders=self.grader_specs(),
             policy=self.policy(),
@@ -92,7 +97,9 @@ class Settings(Section):
         return f"{self.run.candidate}-{self.digest()[:8]}-{attempt}"
 
     def worker_rate(self, role: str) -> float:
-        """Share of the sampling keys for which a role is asked; 0 where it has no worker."""
+        """Share of the sampling keys for which a role is asked; 0 where it is not configured."""
+        if role == HUMAN:
+            return self.human.sample if self.human is not None else 0.0
         worker = self.workers.get(role)
         return worker.sample if worker is not None else 0.0
 
