@@ -2,9 +2,11 @@
 
     python -m benchmarks.store memory [--hours 24] [--rate 1000] [--partitions 16]
     python -m benchmarks.store load [--partitions 1024] [--seconds 20] [--clients 4]
+    python -m benchmarks.store gate [--partitions 64]
 
 Memory: 64 slices, 20 rules; tiles are counted by the real tallier from random grades, and written, dropped and
 folded as comparator and gate do. Load: every partition makes a checkpoint a second, as a comparator does.
+Gate: how long it takes to read, add up and fold one tile of so many partitions.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import redis
 
 from consumers.comparator.dropping import tiles_to_drop
 from shadow.adapters.redis import RedisStore
-from shadow.gate.run import RunState, fold_tile, state_to_bytes
+from shadow.gate.run import RunState, fold_tile, judge_tile, state_to_bytes
 from shadow.ports import Change
 from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_name
 from shadow.records.grades import FAILED, PASSED, Grade
@@ -153,11 +155,38 @@ def load(server: RedisServer, partitions: int, seconds: float, clients: int, rat
         list(pool.map(work, _parts(partitions, clients)))
     wall_s = time.perf_counter() - began_s
     took.sort()
+    cpu_s = _cpu_s(admin) - cpu_before
     print(
         f"{partitions:,} partitions, {rate:,} requests/s in all, {clients} clients: {len(took) / wall_s:,.0f} "
         f"checkpoints/s of {len(value) + len(head):,} bytes, p50 {took[len(took) // 2] * 1e3:.2f} ms, "
-        f"p99 {took[len(took) * 99 // 100] * 1e3:.2f} ms; redis-server used {(_cpu_s(admin) - cpu_before) / wall_s:.0%} "
-        f"of a core, {(_cpu_s(admin) - cpu_before) / len(took) * 1e6:.0f} µs a checkpoint"
+        f"p99 {took[len(took) * 99 // 100] * 1e3:.2f} ms; redis-server used {cpu_s / wall_s:.0%} of a core, "
+        f"{cpu_s / len(took) * 1e6:.0f} µs a checkpoint"
+    )
+
+
+def gate(server: RedisServer, partitions: int, rate: int) -> None:
+    """Fold a tile of so many partitions, and say what its parts took."""
+    shares = tallies(min(partitions, 24), 60 * rate // partitions, seed=3)
+    store, state, steps = RedisStore(server.url), RunState.begin(RUN, POLICY, 0), []
+    for partition in range(partitions):
+        tiles = {tile_name(tile): ClosedTile(tile, shares[partition % len(shares)], 1).to_bytes() for tile in range(3)}
+        store.swap(slot_of(RUN, partition), None, Change(str(uuid.uuid4()), {}, tiles=tiles))
+    for tile in range(3):
+        began_s, merged = time.perf_counter(), Tally()
+        for partition in range(partitions):
+            (value,) = store.tiles(slot_of(RUN, partition), [tile_name(tile)])
+            assert value is not None
+            merged.add(ClosedTile.from_bytes(tile, value).tally)
+        read_s = time.perf_counter()
+        fold_tile(state, tile, merged)
+        state_to_bytes(state)
+        folded_s = time.perf_counter()
+        judge_tile(state)
+        steps.append((read_s - began_s, folded_s - read_s, time.perf_counter() - folded_s))
+    read, fold, judge = (1e3 * value for value in steps[-1])
+    print(
+        f"{partitions:,} partitions, 64 slices, {len(RULES)} rules: a tile is read and added up in {read:,.0f} ms "
+        f"({read / partitions:.2f} ms a partition), folded and written in {fold:,.0f} ms, judged in {judge:,.0f} ms"
     )
 
 
@@ -172,7 +201,7 @@ def _cpu_s(admin: redis.Redis) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["memory", "load"])
+    parser.add_argument("what", choices=["memory", "load", "gate"])
     parser.add_argument("--hours", type=float, default=24)
     parser.add_argument("--rate", type=int, default=1000)
     parser.add_argument("--partitions", type=int, default=0)
@@ -182,6 +211,8 @@ def main() -> None:
     with RedisServer() as server:
         if options.what == "memory":
             memory(server, options.hours, options.rate, options.partitions or 16)
+        elif options.what == "gate":
+            gate(server, options.partitions or 64, options.rate)
         else:
             load(server, options.partitions or 1024, options.seconds, options.clients, options.rate)
 

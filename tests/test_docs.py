@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, TypeAdapter
 
 import shadow.settings.loader  # noqa: F401 - every section of the settings is imported by it
+from benchmarks.scale import table
 from shadow.cli import exits
 from shadow.cli.main import MODULE_BY_COMMAND
 from shadow.graders import build
@@ -215,3 +216,12 @@ def test_links_of_the_pages_lead_somewhere():
     for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "schemas" / "README.md"]:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text()):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_the_scale_page_holds_the_computed_table():
+    """
+    The needs at each rate are what `python -m benchmarks.scale` computes.
+    """
+    block = re.search(r"<!-- scale -->\n(.*?)\n?<!-- end scale -->", page("scale.md"), re.DOTALL)
+    assert block is not None
+    assert table() == block[1].strip()
