@@ -106,7 +106,8 @@ def _refuse_stages(settings: Settings) -> None:
 def _check_topics(settings: Settings, log: Log, admin: LogAdmin) -> None:
     """Check that the topics keep the log's time, and keep records as long as the run may need them."""
     policy, topics = settings.policy(), settings.topics
-    needed_ms = (policy.expires_s * 1_000_000 + policy.evidence_deadline_us) // 1000
+    longest_us = max(policy.deadline_us(name) for name in policy.comparisons)
+    needed_ms = (policy.expires_s * 1_000_000 + longest_us) // 1000
     for topic in (topics.requests, topics.answers):
         state = admin.topic(topic)
         if state is None:
@@ -124,7 +125,7 @@ def _check_topics(settings: Settings, log: Log, admin: LogAdmin) -> None:
         if 0 <= kept_ms < needed_ms:
             raise Usage(
                 f"{topic} keeps records for retention.ms {kept_ms}, and the run may need them for {needed_ms} ms "
-                "(expires and the evidence deadline); make it longer, or the run shorter"
+                "(expires and the longest deadline); make it longer, or the run shorter"
             )
         if kept_bytes >= 0:
             raise Usage(f"{topic} has retention.bytes {kept_bytes}, which may cut a run's evidence off; set it to -1")
