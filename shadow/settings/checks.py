@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Final
 
 from shadow.patterns import InvalidPattern, PatternSet
-from shadow.records.comparisons import HUMAN
+from shadow.records.comparisons import BASELINE, HUMAN
 from shadow.records.slices import ALL
 from shadow.settings.human import Human
 from shadow.settings.names import GRADER_NAME, SLICE_NAME
@@ -16,13 +16,13 @@ from shadow.settings.problems import Problems
 from shadow.settings.rules import (
     AgreementRule,
     CapRule,
-    ComparedRule,
     EquivalentRule,
     FloorRule,
     ImproveRule,
     NoRegressionRule,
     NoRewardHackingRule,
     QualityRule,
+    RuleSection,
 )
 from shadow.settings.slices import SLICES_MAX
 from shadow.settings.times import Times
@@ -150,9 +150,9 @@ def _rule_names(parts: Parts, placed: PlacedRule, problems: Problems) -> None:
 
 def _others_asked(parts: Parts, placed: PlacedRule, problems: Problems) -> None:
     """Refuse rules on answers that nobody is asked for."""
-    if isinstance(placed.rule, AgreementRule) and not problems.is_known(("workers", "baseline")):
+    if isinstance(placed.rule, AgreementRule) and not problems.is_known(("workers", BASELINE)):
         problems.add(placed.path, "needs the baseline's answers, and workers.baseline is not configured")
-    if isinstance(placed.rule, ComparedRule) and placed.rule.against == HUMAN and not problems.is_known(("human",)):
+    if placed.rule.reference() == HUMAN and not problems.is_known(("human",)):
         problems.add((*placed.path, "against"), "needs answers of people, and the section human is not configured")
 
 
@@ -177,7 +177,7 @@ def _contradictions(parts: Parts, problems: Problems) -> None:
 
 def _exclusive(placed: PlacedRule, other: PlacedRule, problems: Problems) -> None:
     rule, against = placed.rule, other.rule
-    if placed.rule.slice != other.rule.slice:
+    if (rule.slice, rule.reference()) != (against.slice, against.reference()):
         return
     if isinstance(rule, CapRule) and isinstance(against, FloorRule) and rule.grader == against.grader:
         allowed = 1 - against.min
@@ -247,7 +247,7 @@ def _traffic(parts: Parts, problems: Problems) -> None:
             continue
         brings = slice.traffic_per_h * parts.proxy.mirror.rate(placed.rule.slice) * hours
         named[placed.rule.slice] = brings
-        _provable(placed, brings, problems)
+        _provable(placed, brings * _asked_share(parts, placed.rule), problems)
     need = parts.stages.shadow.needs.slice_pairs
     for name, brings in named.items():
         if brings < need:
@@ -258,10 +258,18 @@ def _traffic(parts: Parts, problems: Problems) -> None:
             )
 
 
+def _asked_share(parts: Parts, rule: RuleSection) -> float:
+    """Share of the mirrored requests that bring a pair for a rule, in (0, 1]."""
+    if rule.reference() == HUMAN and parts.human is not None:
+        return parts.human.sample
+    baseline = parts.workers.get(BASELINE) if isinstance(rule, AgreementRule) else None
+    return baseline.sample if baseline is not None else 1.0
+
+
 def _provable(placed: PlacedRule, brings: float, problems: Problems) -> None:
     rule = placed.rule
     psi = PSI_HACKING if isinstance(rule, NoRewardHackingRule) else PSI
-    if isinstance(rule, QualityRule | EquivalentRule | NoRewardHackingRule):
+    if isinstance(rule, QualityRule | EquivalentRule | NoRewardHackingRule | AgreementRule):
         margin: float | None = rule.margin
     else:
         margin = rule.margin if isinstance(rule, NoRegressionRule) else None
@@ -271,5 +279,16 @@ def _provable(placed: PlacedRule, brings: float, problems: Problems) -> None:
     problems.add(
         (*placed.path, "margin"),
         f"a margin of {margin:g} needs about {16 * psi / margin**2:,.0f} pairs, and slice {rule.slice} brings "
-        f"{brings:,.0f} by expires; must be at least {least:g}, or the slice needs a quota",
+        f"{brings:,.0f} by expires; must be at least {least:g}, or {_remedy(rule)}",
+    )
+
+
+def _remedy(rule: RuleSection) -> str:
+    """What else would bring the pairs that a margin needs."""
+    if rule.reference() == HUMAN:
+        return "people must be asked more (human.sample)"
+    return (
+        "the baseline must be asked more (workers.baseline.sample)"
+        if isinstance(rule, AgreementRule)
+        else "the slice needs a quota"
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from shadow.records import policy
-from shadow.records.comparisons import PRODUCTION
+from shadow.records.comparisons import HUMAN, PRODUCTION
 from shadow.records.slices import ALL
 from shadow.settings.names import GraderName, PlainPath, SliceName, Tag
 from shadow.settings.section import Section, refused_whole
@@ -38,6 +38,10 @@ class RuleSection(Section):
         """What the rule is about: two rules of a kind with the same subject say the same or contradict."""
         return (self.slice, *(name for _, name in self.graders()))
 
+    def reference(self) -> str:
+        """The role against which the candidate is held."""
+        return PRODUCTION
+
     def record(self, default_margin: float) -> policy.Rule:
         """The rule as the gate takes it.
 
@@ -55,6 +59,10 @@ class ComparedRule(RuleSection):
     """
 
     against: Literal["production", "human"] = PRODUCTION
+
+    def reference(self) -> str:
+        """The role against which the candidate is held."""
+        return self.against
 
     def subject(self) -> tuple[object, ...]:
         """The same of people is another subject."""
@@ -89,7 +97,9 @@ class NoRegressionRule(ComparedRule):
 
     def record(self, default_margin: float) -> policy.Rule:
         """The rule as the gate takes it."""
-        margin = default_margin if self.margin is None else self.margin
+        # The narrower default is for slices that bring many pairs, and people answer only a small part of them.
+        default = MARGIN if self.against == HUMAN else default_margin
+        margin = default if self.margin is None else self.margin
         return policy.NoRegression(self.grader, self.slice, margin, self.strict, against=self.against)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, SerializeAsAny, model_validator
 
+from shadow.records.comparisons import PRODUCTION
 from shadow.records.policy import Needs, Rule, StagePolicy
 from shadow.settings.names import HttpUrl
 from shadow.settings.rules import CapRule, FloorRule, LatencyRule, NoRegressionRule, QualityRule, RuleSection
@@ -133,7 +134,7 @@ class Stages(Section):
 def canary_rules(shadow: tuple[RuleSection, ...]) -> tuple[RuleSection, ...]:
     """The default rules of canary, all on `all`: quality, caps, floors and latency, looser than the shadow stage's."""
     rules: list[RuleSection] = []
-    for rule in shadow:
+    for rule in _against_production(shadow):
         if isinstance(rule, QualityRule):
             rules.append(QualityRule(graders=rule.weights, margin=CANARY_QUALITY_MARGIN))
         elif isinstance(rule, CapRule):
@@ -146,5 +147,11 @@ def canary_rules(shadow: tuple[RuleSection, ...]) -> tuple[RuleSection, ...]:
 
 def watch_rules(shadow: tuple[RuleSection, ...]) -> tuple[RuleSection, ...]:
     """The default rules of watch: those of the shadow stage about quality, every null at its margin."""
-    kept = (rule for rule in shadow if isinstance(rule, QualityRule | NoRegressionRule | CapRule | FloorRule))
+    rules = _against_production(shadow)
+    kept = (rule for rule in rules if isinstance(rule, QualityRule | NoRegressionRule | CapRule | FloorRule))
     return tuple(rule.model_copy(update={"strict": False}) if hasattr(rule, "strict") else rule for rule in kept)
+
+
+def _against_production(rules: tuple[RuleSection, ...]) -> list[RuleSection]:
+    """Rules that need no people: a stage waits for them only where its own rules say so."""
+    return [rule for rule in rules if rule.reference() == PRODUCTION]
