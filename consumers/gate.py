@@ -337,7 +337,7 @@ class Gate:
                     "shadow_gate_rule_verdict",
                     float(verdict == line.verdict.name),
                     run=run,
-                    rule=f"{line.rule}:{line.grader}" if line.grader else line.rule,
+                    rule=line.name,
                     slice=line.slice,
                     verdict=verdict,
                 )

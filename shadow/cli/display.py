@@ -12,9 +12,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from shadow.records.comparisons import BASELINE_PRODUCTION, CANDIDATE_HUMAN
+
 STYLES = {"PASS": "green", "UNDECIDED": "yellow", "BROKEN": "magenta", "FAIL": "bold red"}
 SHORT_VERDICTS = {"PASS": "pass", "UNDECIDED": "open", "BROKEN": "BROKEN", "FAIL": "FAIL"}
 DECISIONS = {"promote": "bold green", "rollback": "bold red", "expire": "bold magenta", "hold": "yellow"}
+
+ANSWERED_BY = {CANDIDATE_HUMAN: "people", BASELINE_PRODUCTION: "baseline"}
+"""Who is asked for the rules of a comparison other than the main one."""
 
 
 def run_panel(document: Mapping[str, Any], note: str = "") -> RenderableType:
@@ -62,21 +67,25 @@ def _progress(document: Mapping[str, Any]) -> RenderableType:
 def rules_table(judgement: Mapping[str, Any]) -> Table:
     """Verdict, pairs and evidence of each rule: log e for it, with what it needs, and against it."""
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", pad_edge=False)
+    lines = judgement["rules"]
+    has_others = any(line.get("comparison") in ANSWERED_BY for line in lines)
     # Names are cut at these widths, so that the numbers fit into 80 columns.
     for name, justify, most in (
         ("", "left", 6),
         ("rule", "left", 22),
-        ("slice", "left", 18),
+        *((("asked", "left", 8),) if has_others else ()),
+        ("slice", "left", 10 if has_others else 18),
         ("pairs", "right", 7),
         ("estimate", "right", 8),
         ("for/need", "right", 10),
         ("against", "right", 7),
     ):
-        table.add_column(name, justify=justify, no_wrap=True, max_width=most)  # type: ignore[arg-type]
-    for line in judgement["rules"]:
+        table.add_column(name, justify=justify, no_wrap=True, max_width=most)
+    for line in lines:
         table.add_row(
             Text(SHORT_VERDICTS[line["verdict"]], style=STYLES[line["verdict"]]),
             f"{line['rule']} {line['grader']}".strip(),
+            *((ANSWERED_BY.get(line.get("comparison", ""), ""),) if has_others else ()),
             line["slice"],
             f"{line['pairs']:,}",
             _short(line["estimate"]),

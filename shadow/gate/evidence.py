@@ -6,6 +6,7 @@ Beyond section 15, each optional:
 * `slices.S.cost.basis.v`: the cluster variance of the sum of c - rho p;
 * `cells: {slice: {grader or rule: non-empty hash cells}}`: absent means enough;
 * `comparisons.C`: `slices`, `design_effect` and `cells` of `candidate-human` or `baseline-production`;
+* `slices.S.asked`: there, the requests that people or the baseline were asked about and whose deadline is over;
 * `slices.S.rates["floor/<grader>"]`: the candidate's failures as a floor counts them, where a cap on the same
   grader counts otherwise.
 
@@ -136,6 +137,7 @@ _SLICE_PARTS: Final = (
     "latency",
     "agreement",
     "reward_hacking",
+    "asked",
 )
 
 
@@ -153,10 +155,13 @@ def _slice(value: Any, where: str) -> SliceEvidence:
         latency=_latencies(tree.get("latency", {}), f"{where}.latency"),
         agreement=_optional(tree, "agreement", where, _agreement),
         reward_hacking=_optional(tree, "reward_hacking", where, _hacks),
+        asked=_optional(tree, "asked", where, count),
     )
     if "pairs" in tree:
         for name, n in _numbers_of_pairs(part):
             at_most(n, pairs, f"{where}.{name}", "pairs to which it applies", "pairs in the slice")
+        if part.asked is not None:
+            at_most(pairs, part.asked, where, "pairs", "requests asked about")
     return part
 
 
@@ -320,6 +325,8 @@ def _slice_tree(part: SliceEvidence) -> dict[str, Any]:
     tree: dict[str, Any] = {"pairs": part.pairs}
     if part.coverage is not None:
         tree["coverage"] = part.coverage
+    if part.asked is not None:
+        tree["asked"] = part.asked
     for key in ("graders", "rates", "cost"):
         values = getattr(part, key)
         if values:

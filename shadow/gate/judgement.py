@@ -12,7 +12,8 @@ from typing import Any
 
 from shadow.gate.evidence import evidence_tree
 from shadow.gate.measures import Evidence
-from shadow.records.policy import StagePolicy
+from shadow.records.comparisons import CANDIDATE_HUMAN, HUMAN, PRODUCTION
+from shadow.records.policy import Rule, StagePolicy
 
 
 class Verdict(IntEnum):
@@ -45,7 +46,8 @@ class RuleLine:
 
     Args:
         rule: Its kind, as in shadow.yaml.
-        id: `kind/slice/subject`.
+        id: `kind/slice/subject`, with `@human` where the reference is not production.
+        comparison: The comparison whose pairs it reads.
         grader: Its grader, or what else it looks at (basis, statistic, reward); empty for quality.
         pairs: Pairs (or answers) to which it applies.
         estimate: Difference, rate, ratio, or share of slow answers; None without evidence.
@@ -58,6 +60,7 @@ class RuleLine:
 
     rule: str
     id: str
+    comparison: str
     slice: str
     grader: str
     verdict: Verdict
@@ -71,6 +74,12 @@ class RuleLine:
     need_fail: float | None
     effect: float
     reason: str
+
+    @property
+    def name(self) -> str:
+        """What tells it from the other rules of its slice, for example `no_regression:correct@human`."""
+        subject = f"{self.rule}:{self.grader}" if self.grader else self.rule
+        return f"{subject}@{HUMAN}" if self.comparison == CANDIDATE_HUMAN else subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +154,15 @@ class Judgement:
 
 def policy_tree(stage: StagePolicy) -> dict[str, Any]:
     """A stage's policy as plain dictionaries, each rule with its kind."""
-    rules = [{"kind": type(rule).__name__, **asdict(rule)} for rule in stage.rules]
+    rules = [_rule_tree(rule) for rule in stage.rules]
     return {"name": stage.name, "alpha": stage.alpha, "needs": asdict(stage.needs), "rules": rules}
+
+
+def _rule_tree(rule: Rule) -> dict[str, Any]:
+    tree = {"kind": type(rule).__name__, **asdict(rule)}
+    if tree.get("against") == PRODUCTION:
+        del tree["against"]  # what was the only reference once is not named, so that digests of then stay
+    return tree
 
 
 def _rounded(tree: Any) -> Any:
@@ -183,6 +199,7 @@ def judgement_to_json(judgement: Judgement) -> dict[str, Any]:
 def _line_tree(line: RuleLine) -> dict[str, Any]:
     return {
         "rule": line.rule,
+        "comparison": line.comparison,
         "slice": line.slice,
         "grader": line.grader,
         "verdict": line.verdict.name,

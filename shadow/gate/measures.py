@@ -105,6 +105,7 @@ class SliceEvidence:
             grader counts otherwise.
         numeric: 41 counts of D from -1 to 1, by `quality` or numeric grader.
         cost: By basis. latency: by statistic.
+        asked: Requests of which every role of the comparison was asked; None where that is not stated.
     """
 
     pairs: int = 0
@@ -117,6 +118,7 @@ class SliceEvidence:
     latency: Mapping[str, LatencyCounts] = field(default_factory=dict)
     agreement: AgreementCounts | None = None
     reward_hacking: HackCounts | None = None
+    asked: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

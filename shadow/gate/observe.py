@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from shadow.gate.measures import Evidence, RateCounts, SliceEvidence
 from shadow.gate.stats.asymptotic import RatioSums
 from shadow.gate.stats.cluster import CELLS_MIN
-from shadow.records.comparisons import CANDIDATE_HUMAN
+from shadow.records.comparisons import BASELINE_PRODUCTION, CANDIDATE_HUMAN
 from shadow.records.policy import (
     Agreement,
     Cap,
@@ -28,6 +28,7 @@ SLOW_EXPECTED_MIN = 50
 """Slow production answers to expect before their share is compared with 1 - q: fewer scatter too much."""
 
 _EMPTY = SliceEvidence()
+_ASKED = {CANDIDATE_HUMAN: "people were", BASELINE_PRODUCTION: "the baseline was"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +88,16 @@ def observe(rule: Rule, evidence: Evidence) -> Observation:
         effect=1.0 if effect is None else effect,
         cells=None if cells is None else int(cells),
         trouble=trouble,
-        note=_answered(part) if comparison == CANDIDATE_HUMAN else "",
+        note=_asked(part, comparison),
     )
 
 
-def _answered(part: SliceEvidence) -> str:
-    """How many of the requests that people were asked about have their answer, once their deadline is over."""
-    if not part.coverage:
+def _asked(part: SliceEvidence, comparison: str) -> str:
+    """What became of the requests that people or the baseline were asked about, once their deadline is over."""
+    if not part.asked or comparison not in _ASKED:
         return ""
-    asked = round(part.pairs / part.coverage)
-    return f"; people answered {part.pairs:,} of {asked:,} requests, {asked - part.pairs:,} are missing"
+    found = f"{part.pairs:,} make pairs, {part.asked - part.pairs:,} are missing"
+    return f"; {_ASKED[comparison]} asked about {part.asked:,} requests: {found}"
 
 
 def _first(by_name: Mapping[str, float] | None, names: tuple[str, ...]) -> float | None:

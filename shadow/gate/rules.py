@@ -27,7 +27,7 @@ from shadow.gate.stats.engine import Floats, log_e_histogram, log_e_many
 from shadow.gate.stats.retry import attempt_alpha
 from shadow.records.comparisons import CANDIDATE_PRODUCTION
 from shadow.records.decisions import EXPIRE, HOLD, PROMOTE, ROLLBACK
-from shadow.records.policy import Cap, Improve, Rule, StagePolicy
+from shadow.records.policy import Cap, Improve, Rule, StagePolicy, comparison_of
 
 __all__ = ["Judgement", "Verdict", "compile_tests", "judge", "judgement_to_json", "worst"]
 
@@ -171,6 +171,7 @@ def _line(
     return RuleLine(
         rule=kind_of(rule),
         id=rule_id(rule),
+        comparison=comparison_of(rule),
         slice=rule.slice,
         grader=subject_of(rule),
         verdict=verdict,

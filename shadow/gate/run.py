@@ -29,7 +29,7 @@ from shadow.gate.observe import Observation, observe
 from shadow.gate.rules import groups_of, judge
 from shadow.gate.stats import detector
 from shadow.gate.stats.engine import BETS, HISTOGRAM, Floats, cached_log_factors
-from shadow.gate.totals import Totals, evidence_from_totals, slices_from_vectors
+from shadow.gate.totals import Totals, evidence_from_totals, own_parts, slices_from_vectors
 from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_name
 from shadow.records.decisions import EXPIRE, HOLD, PROMOTE, ROLLBACK, Decision
 from shadow.records.policy import Policy
@@ -110,7 +110,7 @@ class RunState:
     def evidence(self) -> Evidence:
         """Evidence of the totals, without attempt, freshness and change detector."""
         if self._evidence is None:
-            others = {name: _own_parts(self._evidence_of(totals)) for name, totals in self.others.items()}
+            others = {name: own_parts(self._evidence_of(totals), totals) for name, totals in self.others.items()}
             self._evidence = replace(self._evidence_of(self.totals), others=others)
         return self._evidence
 
@@ -153,11 +153,6 @@ class RunState:
     def freshness_s_max(self) -> float:
         """Accepted age of the newest tile where the policy does not say: twice the tile and its deadline."""
         return 2 * (self.policy.tile_us + self.policy.evidence_deadline_us) / 1e6
-
-
-def _own_parts(evidence: Evidence) -> Evidence:
-    """What another comparison has of its own; the rest is the stage's."""
-    return Evidence(slices=evidence.slices, design_effect=evidence.design_effect, cells=evidence.cells)
 
 
 def lagging_tiles(policy: Policy, first_tile: int, tile_number: int) -> dict[str, int]:

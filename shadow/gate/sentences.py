@@ -5,7 +5,7 @@ from __future__ import annotations
 from shadow.gate.compiled import kind_of, subject_of
 from shadow.gate.observe import Observation
 from shadow.gate.stats.cluster import CELLS_MIN
-from shadow.records.comparisons import HUMAN, PRODUCTION
+from shadow.records.comparisons import BASELINE_PRODUCTION, CANDIDATE_HUMAN, HUMAN, PRODUCTION
 from shadow.records.policy import (
     Agreement,
     Cap,
@@ -18,8 +18,11 @@ from shadow.records.policy import (
     NoRewardHacking,
     Quality,
     Rule,
+    comparison_of,
 )
 from shadow.records.tallies import CELLS
+
+_WAITS = {CANDIDATE_HUMAN: "waits for people: ", BASELINE_PRODUCTION: "waits for the baseline: "}
 
 
 def points(share: float) -> str:
@@ -115,7 +118,8 @@ def contrary(rule: Rule) -> str:
 def undecided(rule: Rule, seen: Observation, estimate: float | None, log_e: float, need: float) -> str:
     """Why a rule is neither proven nor failed."""
     if seen.n == 0:
-        return f"{title(rule)}: no pair yet to which it applies, so there is no evidence{seen.note}"
+        waits = _WAITS.get(comparison_of(rule), "")
+        return f"{title(rule)}: {waits}no pair yet to which it applies, so there is no evidence{seen.note}"
     if not seen.is_spread:
         return (
             f"{title(rule)}: {seen.n:,} pairs fill {seen.cells} of {CELLS} hash cells of the sampling key; "

@@ -7,7 +7,7 @@ all design effects come in one go. Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from operator import add
 from typing import Final
@@ -29,7 +29,7 @@ from shadow.gate.stats.asymptotic import RatioSums
 from shadow.gate.stats.cluster import cluster_variances, design_effects, session_sizes
 from shadow.gate.stats.engine import HISTOGRAM
 from shadow.records.policy import Cap, Cost, Floor, StagePolicy
-from shadow.records.tallies import CELLS, WIDTH_BY_KIND, Key, Tally
+from shadow.records.tallies import CELLS, CLASSES, WIDTH_BY_KIND, Key, Tally
 
 BIN: Final = 0.05
 """Unit of the sums of `numeric` cells."""
@@ -335,6 +335,18 @@ def _slice(
         agreement=agreement,
         reward_hacking=hacks,
     )
+
+
+def own_parts(evidence: Evidence, totals: Totals) -> Evidence:
+    """What a comparison other than the main one has of its own; the rest is the stage's."""
+    slices = {name: replace(part, asked=_asked(totals.vectors, name)) for name, part in evidence.slices.items()}
+    return Evidence(slices=slices, design_effect=evidence.design_effect, cells=evidence.cells)
+
+
+def _asked(vectors: Mapping[Key, list[int]], slice: str) -> int:
+    """Requests of a slice of which every role was asked: all classes but `sampled_out`."""
+    classes = vectors.get(Key(slice, "classes", ""), [])
+    return sum(classes) - (classes[CLASSES.index("sampled_out")] if classes else 0)
 
 
 def _missing(vector: list[int]) -> MissingShare:

@@ -114,7 +114,7 @@ def test_promotion_waits_for_every_comparison() -> None:
     early, late = (judge_tile(run_of(tiles, people, SAME)) for tiles in (4, 40))
     assert (HOLD, PROMOTE) == (early.decision, late.decision)
     line = next(line for line in late.rules if line.id.endswith("@human"))
-    assert "people answered 22,200 of 24,420 requests, 2,220 are missing" in line.reason
+    assert "people were asked about 24,420 requests: 22,200 make pairs, 2,220 are missing" in line.reason
 
 
 def test_the_largest_group_speaks() -> None:
