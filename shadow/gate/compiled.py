@@ -90,6 +90,7 @@ class CompiledStage:
         small_priors: Log weights of the bets of each. Shape (J, 29).
         detecting: Indices of the rollback tests that the change detector follows: all but cost.
         comparisons: Comparison of each rule. Length R.
+        ids: Id of each rule (`rule_id`). Length R.
     """
 
     stage: StagePolicy
@@ -100,6 +101,7 @@ class CompiledStage:
     small_priors: Floats
     detecting: tuple[int, ...]
     comparisons: tuple[str, ...]
+    ids: tuple[str, ...]
 
 
 def kind_of(rule: Rule) -> str:
@@ -150,6 +152,7 @@ def compile_tests(stage: StagePolicy) -> CompiledStage:
         small_priors=np.array([log_prior(tests[i].kappa0) for i in small]).reshape(len(small), BETS),
         detecting=tuple(i for i in small if not tests[i].is_promote),
         comparisons=tuple(comparison_of(rule) for rule in stage.rules),
+        ids=tuple(map(rule_id, stage.rules)),
     )
 
 

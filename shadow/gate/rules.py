@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from shadow.gate import sentences
-from shadow.gate.compiled import CompiledStage, RuleTest, compile_tests, kind_of, rule_id, subject_of
+from shadow.gate.compiled import CompiledStage, RuleTest, compile_tests, kind_of, subject_of
 from shadow.gate.conditions import FRESHNESS_S_MAX, conditions_of
 from shadow.gate.intervals import NOTHING, Interval, estimate_of, intervals_of
 from shadow.gate.judgement import Condition, Judgement, Rollback, RuleLine, Verdict, judgement_to_json, worst
@@ -27,7 +27,7 @@ from shadow.gate.stats.engine import Floats, log_e_histogram, log_e_many
 from shadow.gate.stats.retry import attempt_alpha
 from shadow.records.comparisons import CANDIDATE_PRODUCTION
 from shadow.records.decisions import EXPIRE, HOLD, PROMOTE, ROLLBACK
-from shadow.records.policy import Cap, Improve, Rule, StagePolicy, comparison_of
+from shadow.records.policy import Cap, Improve, Rule, StagePolicy
 
 __all__ = ["Judgement", "Verdict", "compile_tests", "judge", "judgement_to_json", "worst"]
 
@@ -76,8 +76,10 @@ def judge(
     for test, log_e in zip(compiled.tests, log_es, strict=True):
         by_rule[test.rule].append((test, log_e))
     lines = tuple(
-        _line(rule, observation, tests, math.log(1 / alpha), need, interval)
-        for rule, observation, tests, alpha, interval in zip(rules, seen, by_rule, alphas, intervals, strict=True)
+        _line(compiled, index, observation, tests, math.log(1 / alpha), need, interval)
+        for index, (observation, tests, alpha, interval) in enumerate(
+            zip(seen, by_rule, alphas, intervals, strict=True)
+        )
     )
     rollback = Rollback(
         log_e=max(log_average(*_rollback_tests(compiled, log_es, group)) for group in groups_of(compiled)),
@@ -147,13 +149,15 @@ def _rollback_tests(compiled: CompiledStage, log_es: Sequence[float], group: str
 
 
 def _line(
-    rule: Rule,
+    compiled: CompiledStage,
+    index: int,
     seen: Observation,
     tests: Sequence[tuple[RuleTest, float]],
     need: float,
     need_average: float,
     interval: Interval,
 ) -> RuleLine:
+    rule = compiled.stage.rules[index]
     log_e_pass = min(log_e for test, log_e in tests if test.is_promote)
     # The test that is nearest to its threshold speaks for the rule; two tests of one rule weigh the same.
     against = [(log_e, need_average - math.log(test.weight)) for test, log_e in tests if not test.is_promote]
@@ -170,8 +174,8 @@ def _line(
         verdict, reason = Verdict.UNDECIDED, sentences.undecided(rule, seen, estimate, log_e_pass, need)
     return RuleLine(
         rule=kind_of(rule),
-        id=rule_id(rule),
-        comparison=comparison_of(rule),
+        id=compiled.ids[index],
+        comparison=compiled.comparisons[index],
         slice=rule.slice,
         grader=subject_of(rule),
         verdict=verdict,
@@ -217,7 +221,7 @@ def _culprits(
     tests = [(test, e) for test, e in zip(compiled.tests, log_es, strict=True) if not test.is_promote]
     order, rejected = e_bh([e for _, e in tests], compiled.stage.alpha)
     suspects = [tests[index] for index in order[: max(rejected, 3)]]
-    names = dict.fromkeys(rule_id(compiled.stage.rules[test.rule]) for test, e in suspects if e > 0)
+    names = dict.fromkeys(compiled.ids[test.rule] for test, e in suspects if e > 0)
     return (JOINT_EVIDENCE, *names)
 
 

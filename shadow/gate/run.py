@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from shadow.gate.compiled import CompiledStage, compile_tests, rule_id
+from shadow.gate.compiled import CompiledStage, compile_tests
 from shadow.gate.evidence import evidence_tree
 from shadow.gate.judgement import Judgement, judgement_to_json
 from shadow.gate.measures import Evidence
@@ -282,7 +282,6 @@ def _detector(state: RunState) -> tuple[float | None, dict[str, float]]:
     if not compiled.detecting:
         return None, {}
     tests = [compiled.tests[index] for index in compiled.detecting]
-    rules = compiled.stage.rules
     is_broken = [bool(seen.trouble) for seen in state.seen]
     priors = compiled.small_priors[_places(compiled)]
     weights = np.array([-np.inf if is_broken[test.rule] else math.log(test.weight) for test in tests])
@@ -290,7 +289,7 @@ def _detector(state: RunState) -> tuple[float | None, dict[str, float]]:
     parts: dict[str, float] = {}
     for test, value in zip(tests, by_test.tolist(), strict=True):
         if math.isfinite(value):
-            name = rule_id(rules[test.rule])
+            name = compiled.ids[test.rule]
             parts[name] = float(np.logaddexp(parts.get(name, -np.inf), value))
     sums = []
     for group in groups_of(compiled):
