@@ -143,6 +143,9 @@ class Fold:
         effects = Effects()
         for request, record, content in records:
             self._refill(self.state.waiting[request], record, content)
+        uncarried = [request for request, w in self.state.waiting.items() if not w.is_parked and w.exchange is None]
+        for request, exchange in (self._requests(sorted(uncarried)) if uncarried else {}).items():
+            self.state.waiting[request].exchange = exchange
         for request, waiting in sorted(self.state.waiting.items()):
             if not waiting.is_parked:
                 self._decider.grade_complete(request, waiting, effects)
@@ -222,20 +225,20 @@ class Fold:
         state.counters["late"] += is_late
         waiting.undecided = {name: Undecided() for name in self._roles}
         state.keep(request, waiting)
+        # Read now where no record carried it: what is known of a request must not depend on who asks for it first.
+        exchange = self._decider.exchange_of(request, waiting)
         for name, compared in state.compared.items():
             compared.wait_for((request,))
-            if not self._is_asked(request, waiting, name):
+            if exchange is None:
+                self._decider.decide_class(request, waiting, name, "unreadable")
+            elif not self._is_asked(exchange.key, name):
                 self._decider.decide_class(request, waiting, name, "sampled_out")
             elif waiting.tile < compared.tiles.oldest:
                 self._decider.decide_class(request, waiting, name, "missing")
 
-    def _is_asked(self, request: int, waiting: Waiting, name: str) -> bool:
-        """Whether every role of a comparison is asked; so it is said of a request that cannot be read."""
-        if not self._sampled[name]:
-            return True
-        exchange = self._decider.exchange_of(request, waiting)
-        rates = self.spec.rates
-        return exchange is None or all(is_asked(role, exchange.key, rates[role]) for role in self._sampled[name])
+    def _is_asked(self, key: str, name: str) -> bool:
+        """Whether every role of a comparison is asked about a key."""
+        return all(is_asked(role, key, self.spec.rates[role]) for role in self._sampled[name])
 
     def _park(self, waiting: Waiting) -> None:
         """Let go of what is only kept for a comparison that may wait for hours."""

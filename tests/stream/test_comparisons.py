@@ -249,3 +249,16 @@ def test_a_crash_anywhere_changes_no_comparison(events, crashes, rate):
     for name, _, value in undisturbed[0]:
         decided[name] += sum(Tally.from_bytes(value).vectors.get(Key("all", "classes", ""), ()))
     assert [8, 8, 8] == list(decided.values())
+
+
+def test_a_request_that_no_record_carries_is_read_by_its_offset():
+    """
+    An answer without its request is paired at once with the answer that the request itself carries, whoever else asks.
+    """
+    trial = Trial()
+    trial.ask(1)
+    trial.say(answer(None, 0, 1), 2)
+    assert {"paired": 1} == trial.classes(CANDIDATE_PRODUCTION)
+    trial.say(answer(None, 0, 1, role="human"), 3)
+    trial.say(answer(None, 0, 1, role="baseline"), 4)
+    assert ({"paired": 1}, {"paired": 1}) == (trial.classes(CANDIDATE_HUMAN), trial.classes(BASELINE_PRODUCTION))
