@@ -7,11 +7,14 @@ import math
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shadow.errors import Usage
+from shadow.gate.compiled import compile_tests
 from shadow.gate.evidence import evidence_from_json, evidence_to_json
-from shadow.gate.measures import AgreementCounts, Evidence, SliceEvidence
-from shadow.gate.rules import judge
+from shadow.gate.measures import AgreementCounts, Evidence, PairCounts, SliceEvidence
+from shadow.gate.rules import Judgement, judge
 from shadow.gate.run import RunState, fold_tile, judge_tile, lagging_tiles, state_from_bytes, state_to_bytes
 from shadow.records.comparisons import BASELINE_PRODUCTION, CANDIDATE_HUMAN, tile_name
 from shadow.records.decisions import HOLD, PROMOTE, ROLLBACK
@@ -130,22 +133,78 @@ def test_the_largest_group_speaks() -> None:
     assert math.isclose(max(one_by_one), whole.rollback.log_e)
 
 
-def test_agreement_by_hand() -> None:
-    """The tests of `agreement` are those of a difference at +margin, the promote side below and the rollback above."""
-    part = SliceEvidence(pairs=2400, coverage=1.0, agreement=AgreementCounts(30, 28, 2400))
-    judged = judge(
-        StagePolicy("shadow", NEEDS, (Agreement(margin=0.05),)),
-        Evidence(slices={"all": part}),
-        expires_s=10**6,
-        tiles_longest_age=100,
-    )
-    (line,) = judged.rules
-    assert ("PASS", 2400) == (line.verdict.name, line.pairs)
-    assert math.isclose((30 - 28) / 2400, line.estimate)
-    worse = replace(part, agreement=AgreementCounts(400, 28, 2400))
-    judged = judge(judged.stage, Evidence(slices={"all": worse}), expires_s=10**6, tiles_longest_age=100)
-    assert "FAIL" == judged.rules[0].verdict.name
-    assert "by the candidate alone and 28 by the baseline alone" in judged.rules[0].reason
+counts = st.integers(0, 400)
+fours = st.tuples(counts, counts, counts, counts)
+
+
+def evidence_of(main: tuple[int, ...], people: tuple[int, ...], baseline: tuple[int, int, int]) -> Evidence:
+    """Totals of the three comparisons, without clusters."""
+    own = SliceEvidence(sum(main), 1.0, graders={"correct": PairCounts(*main)})
+    answered = SliceEvidence(sum(people), 1.0, graders={"correct": PairCounts(*people)}, asked=sum(people) + 7)
+    differs = AgreementCounts(baseline[0], baseline[1], sum(baseline))
+    others = {
+        CANDIDATE_HUMAN: Evidence(slices={"all": answered}),
+        BASELINE_PRODUCTION: Evidence(slices={"all": SliceEvidence(sum(baseline), 1.0, agreement=differs)}),
+    }
+    return Evidence(freshness_s=0.0, window_pairs=sum(main), slices={"all": own}, others=others)
+
+
+def judged(evidence: Evidence) -> Judgement:
+    return judge(STAGE, evidence, expires_s=10**6, tiles_longest_age=100, with_bounds=False)
+
+
+@given(fours, fours, st.tuples(counts, counts, counts))
+@settings(deadline=None)
+def test_a_rule_depends_on_its_own_comparison_alone(
+    main: tuple[int, ...], people: tuple[int, ...], baseline: tuple[int, int, int]
+) -> None:
+    """What other comparisons counted changes no rule, and the stage's log e is the largest of the groups'."""
+    whole = judged(evidence_of(main, people, baseline))
+    nothing = (0, 0, 0, 0)
+    alone = [
+        judged(evidence_of(main, nothing, (0, 0, 0))),
+        judged(evidence_of(nothing, people, (0, 0, 0))),
+        judged(evidence_of(nothing, nothing, baseline)),
+    ]
+    assert [line.log_e_fail for line in whole.rules] == [
+        judgement.rules[index].log_e_fail for index, judgement in enumerate(alone)
+    ]
+    weights = [test.weight for test in compile_tests(STAGE).tests if not test.is_promote]
+    groups = [math.log(weight) + (line.log_e_fail or 0.0) for weight, line in zip(weights, whole.rules, strict=True)]
+    assert math.isclose(max(groups), whole.rollback.log_e, abs_tol=1e-9)
+
+
+@given(fours, st.tuples(counts, counts, counts))
+@settings(deadline=None)
+def test_no_evidence_of_others_hides_what_people_say(main: tuple[int, ...], baseline: tuple[int, int, int]) -> None:
+    """However good the rest looks, a candidate that people's answers prove to be worse is rolled back."""
+    judgement = judged(evidence_of(main, (100, 300, 0, 20), baseline))
+    assert ROLLBACK == judgement.decision
+    assert "no_regression/all/correct@human" in judgement.culprits
+
+
+@given(fours)
+@settings(deadline=None)
+def test_nothing_is_promoted_before_people_answered(main: tuple[int, ...]) -> None:
+    """Without a pair of theirs the stage is never promoted, and their rule says for whom it waits."""
+    judgement = judged(evidence_of(main, (0, 0, 0, 0), (10, 10, 400)))
+    assert PROMOTE != judgement.decision
+    assert "waits for people" in judgement.rules[1].reason
+    assert "people were asked about 7 requests: 0 make pairs, 7 are missing" in judgement.rules[1].reason
+
+
+def test_the_change_detector_of_people_alone_rolls_back() -> None:
+    """A late onset that only people's answers show is found by their group's detector."""
+    same = counted(40, 5, 5, 10)
+    state = run_of(40, same, SAME)
+    calm = judge_tile(state)
+    for number in range(45, 75):
+        fold_tile(state, number, GOOD, others={CANDIDATE_HUMAN: counted(25, 25, 0, 10), BASELINE_PRODUCTION: SAME})
+    late = judge_tile(state)
+    assert calm.rollback.log_sr is not None and late.rollback.log_sr is not None
+    assert calm.rollback.log_sr < late.rollback.need_sr < late.rollback.log_sr
+    assert ROLLBACK == late.decision
+    assert any(name.endswith("@human") for name in late.culprits)
 
 
 def test_evidence_of_other_comparisons_is_written_and_read_back() -> None:
@@ -154,5 +213,7 @@ def test_evidence_of_other_comparisons_is_written_and_read_back() -> None:
     assert evidence == evidence_from_json(evidence_to_json(evidence))
     with pytest.raises(Usage, match=r"comparisons.*candidate-robot"):
         evidence_from_json(b'{"comparisons": {"candidate-robot": {}}}')
+    with pytest.raises(Usage, match=r"candidate-human\.slices\.all has 8 pairs but 7 requests asked about"):
+        evidence_from_json(b'{"comparisons": {"candidate-human": {"slices": {"all": {"pairs": 8, "asked": 7}}}}}')
     with pytest.raises(Usage, match=r"comparisons\.candidate-human"):
         evidence_from_json(b'{"comparisons": {"candidate-human": {"pairs": 4}}}')
