@@ -1,6 +1,6 @@
 """What must be counted, on one page: a plain function over all records of a partition, in log order.
 
-It keeps one entry a request for ever, so it has nothing to snapshot and nothing to lose. It shares no code with the fold.
+It keeps one entry a request for ever: nothing to snapshot, nothing to lose. It shares no code with the fold.
 """
 
 from __future__ import annotations
