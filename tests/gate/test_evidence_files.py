@@ -9,10 +9,15 @@ import pytest
 
 from shadow.gate.evidence import evidence_from_json, evidence_to_json
 from shadow.gate.rules import Verdict, judge, judgement_to_json
+from shadow.settings.loader import load
 from tests.gate.policies import EXPIRES_S, SHADOW, TILES
 
 FOLDER = Path(__file__).parent.parent / "evidence"
-FILES = sorted(path for path in FOLDER.glob("*.json") if not path.name.endswith(".expect.json"))
+OTHERS = FOLDER / "comparisons"
+FILES = sorted(
+    path for folder in (FOLDER, OTHERS) for path in folder.glob("*.json") if not path.name.endswith(".expect.json")
+)
+STAGES = {FOLDER: SHADOW, OTHERS: load(OTHERS / "shadow.yaml", {}).policy().stages[0]}
 
 
 def test_there_are_enough_files() -> None:
@@ -25,7 +30,8 @@ def test_there_are_enough_files() -> None:
 def test_decision_is_the_expected_one(path: Path) -> None:
     """Decision, culprits in order, and what blocks are those of the expectation."""
     expected = json.loads(path.with_suffix(".expect.json").read_text())
-    judgement = judge(SHADOW, evidence_from_json(path.read_bytes()), expires_s=EXPIRES_S, tiles_longest_age=TILES)
+    stage = STAGES[path.parent]
+    judgement = judge(stage, evidence_from_json(path.read_bytes()), expires_s=EXPIRES_S, tiles_longest_age=TILES)
     blocking = [f"{c.name}/{c.slice}" for c in judgement.conditions if not c.is_met]
     blocking += [line.id for line in judgement.rules if line.verdict != Verdict.PASS]
 
@@ -43,7 +49,7 @@ def test_evidence_survives_writing(path: Path) -> None:
     again = evidence_from_json(evidence_to_json(evidence))
     assert evidence == again
     first, second = (
-        judgement_to_json(judge(SHADOW, each, expires_s=EXPIRES_S, tiles_longest_age=TILES))
+        judgement_to_json(judge(STAGES[path.parent], each, expires_s=EXPIRES_S, tiles_longest_age=TILES))
         for each in (evidence, again)
     )
     assert first == second

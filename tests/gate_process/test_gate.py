@@ -320,3 +320,37 @@ def test_tiles_of_people_are_waited_for_and_folded_behind():
     assert [True, False] == [gate.step() for _ in range(2)]
     assert {"0", "1", "2", "3", "candidate-human/0"} == set(world.store.tile_names(RUN))
     assert b"3" == world.store.field(RUN, "folded")
+
+
+def test_a_gate_that_ended_amid_the_reset_finishes_it():
+    """
+    The reset is stored before the slots are emptied, so a gate that ends in between leaves what the next one finds:
+    no state, and tiles that are gone. It empties the slots, and the decision is the same.
+    """
+    expected, _ = undisturbed(BAD, 20_000)
+    world = World()
+    world.us = 10_000_000
+    for partition in (0, 1):
+        world.change(partition, state={"dropped": b"7"})
+    world.store.swap(RUN, None, Change(version="reset", state={"folded": b"-1"}))
+    gate = world.gate()
+    assert not gate.step()
+    assert [None, None] == [world.store.load(slot_of(RUN, partition)) for partition in (0, 1)]
+    assert f'shadow_gate_rebuilds_total{{run="{RUN}"}} 1.0' in world.metrics.text().decode()
+    world.versions = [None, None]
+    world.close_all(BAD, 20_000)
+    run(gate)
+    assert same(expected, world.decisions())
+
+
+def test_rules_against_people_have_series_of_their_own():
+    """The verdicts of one rule against production and against people are told apart in the metrics."""
+    world = World()
+    rules = (NoRegression("correct"), NoRegression("correct", against="human"))
+    policy = replace(POLICY, stages=(replace(POLICY.stages[0], rules=rules),))
+    gate = Gate(world.started, policy, world.store, world.log.decisions("decisions", "test"), world.metrics, world)
+    world.close_all(GOOD, 2500)
+    run(gate)
+    page = world.metrics.text().decode()
+    for name in ("no_regression:correct", "no_regression:correct@human"):
+        assert f'rule="{name}",run="{RUN}",slice="all",verdict="UNDECIDED"}}' in page
