@@ -102,7 +102,8 @@ MEANINGS: Final = {
     ("stages.watch", "sample"): "Share of the sampling keys that the former version still answers.",
     ("stages.watch", "for"): "How long it does.",
     ("stages.watch", "alpha"): "False-rollback budget of the stage.",
-    ("stages.watch", "rules"): "Without it: those of the shadow stage about quality, none of them strict.",
+    ("stages.watch", "rules"): "Without it: those of the shadow stage about quality against production, "
+    "none of them strict.",
     ("stages.canary", "alpha"): "False-rollback budget of the stage, and level of each promote test.",
     (
         "stages.shadow.needs",
@@ -130,8 +131,8 @@ MEANINGS: Final = {
     ("rule", "against"): "Whose answers are the reference; `human` needs the section `human`.",
     ("rule.quality", "graders"): "Weight of each grader; the weighted mean of its grades is compared.",
     ("rule.quality", "margin"): "How much worse than production is still good enough.",
-    ("rule.no_regression", "margin"): "The same; by default 0.05, or 0.03 where the slice's `traffic` times its rate "
-    "reaches 2,500 requests a day.",
+    ("rule.no_regression", "margin"): "The same; by default 0.05, or, against production, 0.03 where the slice's "
+    "`traffic` times its rate reaches 2,500 requests a day.",
     ("rule.no_regression", "strict"): "Roll back on any proven decrease, not only on one beyond the margin.",
     ("rule.cap", "max"): "Share of answers that may fail the grader.",
     ("rule.cap", "alpha"): "Level of this rule's promote test.",
