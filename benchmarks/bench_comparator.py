@@ -28,7 +28,7 @@ from benchmarks.peers.table import Row, table
 from benchmarks.peers.verify import differences
 from shadow.errors import ShadowError
 from tests.services import ServiceMissing
-from tests.services.kafka import VERSION, java_program, java_version
+from tests.services.kafka import ApacheKafka, java_program, java_version
 
 MINUTE_PAIRS: Final = 6_000
 OURS: Final = "ours"
@@ -81,7 +81,7 @@ def main() -> int:
     options = _options()
     chosen = [name for name in NAMES if name in options.engines or name == OURS]
     largest = max([options.pairs, *(options.streams_pairs for name in chosen if name.startswith("streams"))])
-    began = time.monotonic()
+    began, load_average = time.monotonic(), os.getloadavg()[0]
     print(f"encoding {largest:,} answers", flush=True)
     load = make_load(largest)
     run = runners(options.pairs, options.streams_pairs)
@@ -97,7 +97,7 @@ def main() -> int:
         return 2
     rows = _rows(chosen, measured, failed)
     base = next((row.measured for row in rows if row.engine == NAMES[OURS] and not row.is_void), None)
-    text = "\n".join([_head(load, options.rounds), "", table(rows, base), "", *_remarks(measured)])
+    text = "\n".join([_head(load, options.rounds, load_average), "", table(rows, base), "", *_remarks(measured)])
     print(f"\n{text}\n\nin {time.monotonic() - began:.0f} s")
     if options.output is not None:
         options.output.write_text(text + "\n")
@@ -144,11 +144,11 @@ def _wrong(each: Measured, reference: Measured | None) -> list[str]:
     return differences(each.counts or {}, each.pairs, reference.tallies, names, is_whole=is_whole)
 
 
-def _head(load: Load, rounds: int) -> str:
+def _head(load: Load, rounds: int, load_average: float) -> str:
     return (
         f"{load.mean_bytes:,.0f} bytes a record, two partitions, {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}, Java {java_version(java_program())}, Apache Kafka {VERSION}, "
-        f"{rounds} round{'s' if rounds > 1 else ''}; load average at the end {os.getloadavg()[2]:.1f} over 15 minutes."
+        f"Python {platform.python_version()}, Java {java_version(java_program())}, Apache Kafka {ApacheKafka.version}, "
+        f"{rounds} round{'s' if rounds > 1 else ''}; load average at the start {load_average:.1f}."
     )
 
 

@@ -6,8 +6,8 @@ python -m benchmarks.peers.bare WORK.json
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 
-import confluent_kafka
 from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks.peers.job import MINUTE_US, Counts, Job, Work, add
@@ -27,8 +27,9 @@ def main() -> None:
     counts: Counts = {}
     while not meter.finished.is_set():
         for message in consumer.consume(BATCH, 0.1):
-            if message.error() is not None:
-                raise SystemExit(f"kafka: {message.error().str()}")
+            error = message.error()
+            if error is not None:
+                raise SystemExit(f"kafka: {error.str()}")
             meter.begin()
             pair = job.pair(message.value())
             if pair is None:
@@ -40,7 +41,7 @@ def main() -> None:
                     vector = counts[minute, slice] = job.new_vector()
                 add(vector, pair.cells)
             meter.count(len(pair.slices))
-    meter.write(counts, {"confluent-kafka": confluent_kafka.__version__})
+    meter.write(counts, {"confluent-kafka": version("confluent-kafka")})
     consumer.close()
 
 

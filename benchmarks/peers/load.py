@@ -106,7 +106,7 @@ def create_topics(bootstrap: str, names: Mapping[str, str]) -> None:
 def fill(bootstrap: str, load: Load, pairs: int, *, answers: str, requests: str | None = None) -> None:
     """Write the first so many answers, and for the comparators' ticks the times of their requests."""
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 50, "queue.buffering.max.messages": 1_000_000})
-    headers = [("run", RUN.encode())]
+    headers: dict[str, str | bytes | None] = {"run": RUN.encode()}
     for number in range(pairs):
         place: dict[str, Any] = {"partition": number % PARTITIONS, "timestamp": load.time_us(number) // 1000}
         producer.produce(answers, load.values[number], key=f"session-{number // 3}", headers=headers, **place)
