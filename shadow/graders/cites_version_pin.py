@@ -41,7 +41,7 @@ class CitesVersionPin(Plain):
 
     def grade(self, answer: Graded, other: Graded | None) -> Grade:
         """Look for a pin anywhere in the text."""
-        if found(self._pattern, answer.text().encode("utf-8", "replace")):
+        if found(self._pattern, answer.utf8()):
             return passed()
         return failed(f"the answer pins no version of {self.package}, expected is like {self.package}==1.2.3")
 

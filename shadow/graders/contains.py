@@ -41,22 +41,25 @@ class Contains(Plain):
         return [(pattern, compiled(pattern)) for pattern in self.regex]
 
     @cached_property
-    def _words(self) -> tuple[list[str], list[tuple[str, str]]]:
-        return [self._folded(word) for word in self.any], [(word, self._folded(word)) for word in self.all]
+    def _words(self) -> tuple[list[str], Grade, list[tuple[str, str]]]:
+        none = failed(f"the answer contains none of {', '.join(map(shown, self.any))}")
+        return [self._folded(word) for word in self.any], none, [(word, self._folded(word)) for word in self.all]
 
     def grade(self, answer: Graded, other: Graded | None) -> Grade:
         """Look for the texts and patterns."""
-        text = answer.text()
-        folded = self._folded(text)
-        some, every = self._words
-        if some and not any(word in folded for word in some):
-            return failed(f"the answer contains none of {', '.join(map(shown, self.any))}")
+        text = answer.folded() if self.ignore_case else answer.text()
+        some, none, every = self._words
+        for word in some:
+            if word in text:
+                break
+        else:
+            if some:
+                return none
         for word, folded_word in every:
-            if folded_word not in folded:
+            if folded_word not in text:
                 return failed(f"the answer does not contain {shown(word)}")
-        subject = text.encode("utf-8", "replace") if self._patterns else b""
         for pattern, compiled_pattern in self._patterns:
-            if not found(compiled_pattern, subject):
+            if not found(compiled_pattern, answer.utf8()):
                 return failed(f"nothing in the answer matches {shown(pattern)}")
         return passed()
 

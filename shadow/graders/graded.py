@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
 
 import orjson
 
 from shadow.bodies import NOT_JSON, decoded, inflated, json_of
 from shadow.records.grades import Ask, Grade
+from shadow.records.made import maker, setter
 from shadow.records.requests import MirroredRequest
+
+_UNREAD: Final = object()
 
 ANSWER_FIELDS = ("answer", "text", "output")
 """Fields of a JSON answer that hold its text where it is no chat completion."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Graded:
     """One role's answer to one request; what has to be parsed is parsed once, when first asked for.
 
@@ -41,6 +43,10 @@ class Graded:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_micro: int = 0
+    _request_json: Any = field(default=_UNREAD, init=False, repr=False, compare=False)
+    _text: str | None = field(default=None, init=False, repr=False, compare=False)
+    _folded: str | None = field(default=None, init=False, repr=False, compare=False)
+    _utf8: bytes | None = field(default=None, init=False, repr=False, compare=False)
 
     def request_json(self) -> Any | None:
         """The request's JSON body; None where it is not sound JSON.
@@ -48,7 +54,12 @@ class Graded:
         Raises:
             Unreadable: If the body is in an encoding that is not read.
         """
-        return self._request_json
+        document = self._request_json
+        if document is _UNREAD:
+            document = json_of(inflated(self.request.body, self.request.headers))
+            document = None if document is NOT_JSON else document
+            _keep_request_json(self, document)
+        return document
 
     def text(self) -> str:
         """The answer's text.
@@ -59,21 +70,36 @@ class Graded:
         Raises:
             Unreadable: If the body is in an encoding that is not read, or inflates to over 1 MiB.
         """
-        return self._text
+        text = self._text
+        if text is None:
+            text = _text_of(self.body, self.headers)
+            _keep_text(self, text)
+        return text
 
-    @cached_property
-    def _request_json(self) -> Any | None:
-        document = json_of(inflated(self.request.body, self.request.headers))
-        return None if document is NOT_JSON else document
+    def folded(self) -> str:
+        """The answer's text with the difference between letters of both cases removed; raises as `text` does."""
+        folded = self._folded
+        if folded is None:
+            folded = self.text().casefold()
+            _keep_folded(self, folded)
+        return folded
 
-    @cached_property
-    def _text(self) -> str:
-        body = inflated(self.body, self.headers)
-        if _is_stream(self.headers, body):
-            return _stream_text(body)
-        document = json_of(body)
-        text = None if document is NOT_JSON else _document_text(document)
-        return decoded(body) if text is None else text
+    def utf8(self) -> bytes:
+        """The answer's text as UTF-8, lone surrogates replaced; raises as `text` does."""
+        encoded = self._utf8
+        if encoded is None:
+            encoded = self.text().encode("utf-8", "replace")
+            _keep_utf8(self, encoded)
+        return encoded
+
+
+_keep_request_json: Final = setter(Graded, "_request_json")
+_keep_text: Final = setter(Graded, "_text")
+_keep_folded: Final = setter(Graded, "_folded")
+_keep_utf8: Final = setter(Graded, "_utf8")
+
+make_graded: Final = maker(Graded)
+"""Makes a Graded in a fifth of the time that its class takes."""
 
 
 class Grader(Protocol):
@@ -118,8 +144,18 @@ class Grader(Protocol):
         """The grade in the reply to what `grade` asked."""
 
 
+def _text_of(body: bytes, headers: Mapping[str, str]) -> str:
+    body = inflated(body, headers)
+    if _is_stream(headers, body):
+        return _stream_text(body)
+    document = json_of(body)
+    text = None if document is NOT_JSON else _document_text(document)
+    return decoded(body) if text is None else text
+
+
 def _is_stream(headers: Mapping[str, str], body: bytes) -> bool:
-    if headers.get("content-type", "").partition(";")[0].strip().lower() == "text/event-stream":
+    kind = headers.get("content-type", "")
+    if kind and kind != "application/json" and kind.partition(";")[0].strip().lower() == "text/event-stream":
         return True
     return body.startswith((b"data: {", b"data:{")) and b"\n" in body
 
@@ -160,11 +196,15 @@ def _document_text(document: Any) -> str | None:
         return document
     if not isinstance(document, dict):
         return None
-    choice = _first_choice(document)
+    choice = _first_choice(document) if "choices" in document else None
     if choice is not None:
         message = choice.get("message")
         return _content_text(message.get("content") if isinstance(message, dict) else choice.get("text"))
-    return next((document[field] for field in ANSWER_FIELDS if isinstance(document.get(field), str)), None)
+    for name in ANSWER_FIELDS:
+        text = document.get(name)
+        if isinstance(text, str):
+            return text
+    return None
 
 
 def _first_choice(document: dict[str, Any]) -> dict[str, Any] | None:

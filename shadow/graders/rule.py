@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 from shadow.records.grades import FAILED, NOT_APPLICABLE, PASSED, Grade, GraderSpec
 
 SHOWN_CHARACTERS_MAX = 60
+_PASSED = Grade(PASSED)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Plain:
 
 def passed(reason: str = "", score: float | None = None) -> Grade:
     """The answer is as it should be."""
-    return Grade(PASSED, score, reason)
+    return Grade(PASSED, score, reason) if reason or score is not None else _PASSED
 
 
 def failed(reason: str, score: float | None = None) -> Grade:

@@ -40,7 +40,7 @@ class Safety(Plain):
 
     def grade(self, answer: Graded, other: Graded | None) -> Grade:
         """Search the whole text, however long it is."""
-        text = answer.text().encode("utf-8", "replace")
+        text = answer.utf8()
         denied, required = self._patterns
         for pattern, compiled_pattern in denied:
             if found(compiled_pattern, text):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shadow.graders.grader import Graded
+from shadow.graders.graded import Graded, make_graded
 from shadow.records.answers import Answer
 from shadow.records.requests import MirroredRequest
 from shadow.usage import Price, tokens_of
@@ -10,7 +10,7 @@ from shadow.usage import Price, tokens_of
 
 def graded_of_answer(answer: Answer, exchange: MirroredRequest) -> Graded:
     """The answer that a worker or a person wrote."""
-    return Graded(
+    return make_graded(
         role=answer.role,
         request=exchange,
         outcome=answer.outcome,
@@ -36,7 +36,7 @@ def graded_of_live(exchange: MirroredRequest, role: str, outcome: str, price: Pr
     assert live is not None, "the role's answer is there"
     is_failed_attempt = live.role != role
     prompt, completion = tokens_of(live.body, is_stream=live.is_stream)
-    return Graded(
+    return make_graded(
         role=role,
         request=exchange,
         outcome=outcome,
