@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_name
 
@@ -54,23 +54,74 @@ class Key(NamedTuple):
     name: str
 
 
-@dataclass(slots=True)
-class Tally:
-    """Counts of one tile, of a partition's share of one, or of many tiles added up."""
+class Rows(Protocol):
+    """Counts that are kept in another form until somebody reads the tally that they belong to."""
 
-    vectors: dict[Key, list[int]] = field(default_factory=dict)
-    cells: dict[Key, dict[int, list[int]]] = field(default_factory=dict)
+    def spread(self, tally: Tally) -> None:
+        """Add everything to the tally by its `vector` and `cell`, and keep nothing."""
+
+
+class Tally:
+    """Counts of one tile, of a partition's share of one, or of many tiles added up.
+
+    Args:
+        vectors: Vector by key.
+        cells: Cluster cells by key.
+
+    Attributes:
+        rows: Counts that are not in vectors and cells yet; whoever reads these has them spread first.
+    """
+
+    __slots__ = ("_cells", "_vectors", "rows")
+
+    def __init__(
+        self,
+        vectors: dict[Key, list[int]] | None = None,
+        cells: dict[Key, dict[int, list[int]]] | None = None,
+    ) -> None:
+        self._vectors = vectors if vectors is not None else {}
+        self._cells = cells if cells is not None else {}
+        self.rows: Rows | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tally) and (self.vectors, self.cells) == (other.vectors, other.cells)
+
+    __hash__ = None  # type: ignore[assignment]  # as of everything that changes
+
+    def __repr__(self) -> str:
+        return f"Tally({self.vectors!r}, {self.cells!r})"
+
+    @property
+    def vectors(self) -> dict[Key, list[int]]:
+        """Vector by key; not for counting, which goes through `vector`."""
+        if self.rows is not None:
+            self.rows.spread(self)
+        return self._vectors
+
+    @property
+    def cells(self) -> dict[Key, dict[int, list[int]]]:
+        """Cluster cells by key; not for counting, which goes through `cell` and `cells_of`."""
+        if self.rows is not None:
+            self.rows.spread(self)
+        return self._cells
 
     def vector(self, key: Key) -> list[int]:
-        """The vector of a key, made of zeros where it is new."""
-        vector = self.vectors.get(key)
+        """The vector of a key to count in, made of zeros where it is new."""
+        vector = self._vectors.get(key)
         if vector is None:
-            vector = self.vectors[key] = [0] * WIDTH_BY_KIND[key.kind]
+            vector = self._vectors[key] = [0] * WIDTH_BY_KIND[key.kind]
         return vector
 
+    def cells_of(self, key: Key) -> dict[int, list[int]]:
+        """The cluster cells of a key to count in."""
+        cells = self._cells.get(key)
+        if cells is None:
+            cells = self._cells[key] = {}
+        return cells
+
     def cell(self, key: Key, cell: int) -> list[int]:
-        """One cluster cell of a key, made of zeros where it is new."""
-        cells = self.cells.setdefault(key, {})
+        """One cluster cell of a key to count in, made of zeros where it is new."""
+        cells = self.cells_of(key)
         values = cells.get(cell)
         if values is None:
             values = cells[cell] = [0] * (3 if key.kind == "cost" else 2)
@@ -111,9 +162,9 @@ class Tally:
         for name, parts in json.loads(value).items():
             key = Key(*name.split("\t"))
             if "v" in parts:
-                tally.vectors[key] = parts["v"]
+                tally._vectors[key] = parts["v"]
             if "c" in parts:
-                tally.cells[key] = {int(cell): values for cell, values in parts["c"].items()}
+                tally._cells[key] = {int(cell): values for cell, values in parts["c"].items()}
         return tally
 
 

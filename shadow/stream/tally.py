@@ -7,20 +7,32 @@ offline stage count the same. Layouts are those of `shadow.records.tallies`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
+from typing import Final
 
 from shadow.records.answers import ANSWERED, FAILURES
 from shadow.records.grades import BROKEN, FAILED, PASSED, Grade
+from shadow.records.made import maker
 from shadow.records.policy import Cap, Cost, Floor, Latency, NoRewardHacking, Quality, Rule
+from shadow.records.rows import DECIDED, GROUPS_MAX, PairKind, PairRows, Plan
 from shadow.records.slices import ALL
 from shadow.records.tallies import CELLS, CLASSES, Key, Tally
 
-BIN = 0.05
+BIN: Final = 0.05
 """Width of a bin of the difference of mean grades."""
-REFERENCE_ANSWERS = 1000
+REFERENCE_ANSWERS: Final = 1000
 """Production's answers of the stage from which a latency reference is taken where none is configured."""
+
+TOP_BIN: Final = 40
+ZERO_BIN: Final = 20
+PLANS_MAX: Final = 10_000
+"""Kinds of pairs whose plans are kept; there are few kinds where answers are much alike, and many never come back."""
+
+Outcomes = Mapping[str, tuple[str, str]]
+"""Outcomes on (production's, the candidate's) answer by grader."""
 
 _CLASS_INDEX = {name: index for index, name in enumerate(CLASSES)}
 
@@ -50,6 +62,11 @@ class Counted:
     production_us: int
 
 
+make_side: Final = maker(Side)
+make_counted: Final = maker(Counted)
+
+
+@lru_cache(maxsize=65_536)
 def cell_of(key: str) -> int:
     """Cluster cell of a sampling key, in [0, 128)."""
     return blake2b(key.encode(), digest_size=8, person=b"shadow-cell").digest()[0] % CELLS
@@ -61,11 +78,11 @@ def uniform(request_id: str, purpose: str) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-def bin_of(difference: float, draw: float) -> int:
-    """Bin in [0, 40] of a difference in [-1, 1], rounded up with the probability of the remainder."""
+def bin_of(difference: float) -> tuple[int, float]:
+    """Lower bin in [0, 40] of a difference in [-1, 1], and below which draw in [0, 1) it is the next one."""
     position = (difference + 1.0) / BIN
     lower = math.floor(position + 1e-9)
-    return min(40, lower + (1 if draw < position - lower - 1e-9 else 0))
+    return lower, position - lower - 1e-9
 
 
 @dataclass(slots=True)
@@ -120,6 +137,7 @@ class Tallier:
         latencies = {(rule.slice, rule.statistic): rule for rule in rules if isinstance(rule, Latency)}
         self._latencies = list(latencies.values())
         self._hacks = [rule for rule in rules if isinstance(rule, NoRewardHacking)]
+        self._plans: dict[PairKind, Plan] = {}
 
     def references(self, share: int) -> References:
         """Latency references at the start of a stage; `share` as in `References`."""
@@ -146,88 +164,31 @@ class Tallier:
         references: References,
     ) -> None:
         """Count a pair. `grades` are settled: by grader, then role, of the graders that apply on both sides."""
-        slices = set(request.slices)
-        is_broken = any(by_role["production"].outcome == BROKEN for by_role in grades.values())
-        for slice in request.slices:
-            tally.vector(Key(slice, "classes", ""))[0] += 1
-            present = tally.vector(Key(slice, "missing", ""))
-            present[0] += 1
-            present[1] += request.body_bytes
-            present[2] += request.production_us
-            if is_broken:
-                tally.vector(Key(slice, "broken", ""))[0] += 1
-        self._count_grades(tally, request, candidate, grades, slices)
-        self._count_quality(tally, request, grades, slices)
-        self._count_costs(tally, request, production, candidate, slices)
-        self._count_latencies(tally, request, production, candidate, references, slices)
-        self._count_hacks(tally, request, grades, slices)
-
-    def _count_grades(
-        self,
-        tally: Tally,
-        request: Counted,
-        candidate: Side,
-        grades: Mapping[str, Mapping[str, Grade]],
-        slices: set[str],
-    ) -> None:
+        rows = tally.rows
+        if rows is None:
+            rows = tally.rows = PairRows()
+        assert isinstance(rows, PairRows), "a comparison has one tallier"
+        kind = [
+            request.slices,
+            candidate.outcome in FAILURES,
+            candidate.outcome == ANSWERED and production.outcome == ANSWERED,
+        ]
         for name, by_role in grades.items():
-            production_outcome = by_role["production"].outcome
-            candidate_outcome = by_role["candidate"].outcome
-            if production_outcome not in (PASSED, FAILED):
-                continue
-            index = (0 if candidate_outcome == PASSED else 1) + (0 if production_outcome == PASSED else 2)
-            difference = (candidate_outcome == PASSED) - (production_outcome == PASSED)
-            for slice in self._graders[name] & slices:
-                key = Key(slice, "graders", name)
-                tally.vector(key)[index] += 1
-                _count_cell(tally, key, request.cell, difference)
-                if (slice, name) in self._capped and candidate.outcome not in FAILURES:
-                    _count_rate(tally, Key(slice, "rates", name), request.cell, candidate_outcome == FAILED)
-                if (slice, name) in self._floored:
-                    # A failed call has failed the floor; under a cap it is no violation.
-                    _count_rate(tally, Key(slice, "rates", f"floor/{name}"), request.cell, candidate_outcome == FAILED)
-
-    def _count_quality(
-        self, tally: Tally, request: Counted, grades: Mapping[str, Mapping[str, Grade]], slices: set[str]
-    ) -> None:
-        for rule in self._qualities:
-            if rule.slice not in slices:
-                continue
-            difference = _quality_difference(rule.graders, grades)
-            if difference is None:
-                continue
-            key = Key(rule.slice, "numeric", "quality")
-            index = bin_of(difference, uniform(request.request_id, "quality"))
-            tally.vector(key)[index] += 1
-            _count_cell(tally, key, request.cell, index - 20)
-
-    def _count_costs(self, tally: Tally, request: Counted, production: Side, candidate: Side, slices: set[str]) -> None:
-        if candidate.outcome != ANSWERED or production.outcome != ANSWERED:
-            return
-        for slice, basis in self._costs:
-            if slice not in slices:
-                continue
-            c, p = (
-                (candidate.tokens, production.tokens)
-                if basis == "tokens"
-                else (candidate.cost_micro, production.cost_micro)
-            )
-            key = Key(slice, "cost", basis)
-            _add(tally.vector(key), (1, c, p, c * c, p * p, c * p))
-            _add(tally.cell(key, request.cell), (1, c, p))
-
-    def _count_latencies(
-        self,
-        tally: Tally,
-        request: Counted,
-        production: Side,
-        candidate: Side,
-        references: References,
-        slices: set[str],
-    ) -> None:
-        for rule in self._latencies:
-            if rule.slice not in slices:
-                continue
+            kind += (name, by_role["production"].outcome, by_role["candidate"].outcome)
+        group = rows.group(tuple(kind), self._plan_of)
+        plan, cell = group.plan, request.cell
+        group.add(cell, request.body_bytes, request.production_us)
+        if plan.draws:
+            draw = uniform(request.request_id, "quality")
+            for upper, (_, _, threshold) in zip(group.upper, plan.draws, strict=True):
+                if draw < threshold:
+                    upper[cell] = upper.get(cell, 0) + 1
+        for basis in plan.bases:
+            if basis == "tokens":
+                group.costs[basis].add(cell, candidate.tokens, production.tokens)
+            else:
+                group.costs[basis].add(cell, candidate.cost_micro, production.cost_micro)
+        for rule, key in plan.latencies:
             reference_us = references.reference_us(rule, production)
             if reference_us is None:
                 continue
@@ -235,73 +196,96 @@ class Tallier:
                 candidate.outcome != ANSWERED or candidate.quantity_us(rule.quantity) > rule.max_ratio * reference_us
             )
             is_production_slow = production.outcome != ANSWERED or production.quantity_us(rule.quantity) > reference_us
-            key = Key(rule.slice, "latency", rule.statistic)
-            _add(
-                tally.vector(key),
-                (
-                    int(is_candidate_slow and not is_production_slow),
-                    int(is_production_slow and not is_candidate_slow),
-                    1,
-                    int(is_production_slow),
-                ),
-            )
-            _count_cell(tally, key, request.cell, is_candidate_slow - is_production_slow)
+            rows.add_latency(key, is_candidate_slow, is_production_slow, cell)
+        if len(rows.groups) > GROUPS_MAX:
+            rows.spread(tally)
 
-    def _count_hacks(
-        self, tally: Tally, request: Counted, grades: Mapping[str, Mapping[str, Grade]], slices: set[str]
-    ) -> None:
+    def _plan_of(self, kind: PairKind) -> Plan:
+        """What pairs of a kind count, worked out once."""
+        plan = self._plans.get(kind)
+        if plan is None:
+            if len(self._plans) >= PLANS_MAX:
+                self._plans.clear()
+            plan = self._plans[kind] = self._new_plan(kind)
+        return plan
+
+    def _new_plan(self, kind: PairKind) -> Plan:
+        slices, is_failure, are_answered, *rest = kind
+        outcomes = {name: (p, c) for name, p, c in zip(rest[::3], rest[1::3], rest[2::3], strict=True)}
+        plan = Plan()
+        plan.sizes += (Key(slice, "missing", "") for slice in slices)
+        plan.counts += ((Key(slice, "classes", ""), 0) for slice in slices)
+        if any(production == BROKEN for production, _ in outcomes.values()):
+            plan.counts += ((Key(slice, "broken", ""), 0) for slice in slices)
+        self._plan_grades(plan, outcomes, set(slices), is_failure=is_failure)
+        self._plan_quality(plan, outcomes, slices)
+        self._plan_hacks(plan, outcomes, slices)
+        if are_answered:
+            plan.costs += (Key(slice, "cost", basis) for slice, basis in self._costs if slice in slices)
+            plan.bases += sorted({key.name for key in plan.costs})
+        for rule in self._latencies:
+            if rule.slice in slices:
+                plan.latencies.append((rule, Key(rule.slice, "latency", rule.statistic)))
+        return plan
+
+    def _plan_grades(self, plan: Plan, outcomes: Outcomes, slices: set[str], *, is_failure: bool) -> None:
+        for name, (production, candidate) in outcomes.items():
+            if production not in DECIDED:
+                continue
+            index = (0 if candidate == PASSED else 1) + (0 if production == PASSED else 2)
+            difference = (candidate == PASSED) - (production == PASSED)
+            is_violation = candidate == FAILED
+            for slice in self._graders[name] & slices:
+                plan.count(Key(slice, "graders", name), index, difference)
+                if (slice, name) in self._capped and not is_failure:
+                    plan.rate(Key(slice, "rates", name), is_violation=is_violation)
+                if (slice, name) in self._floored:
+                    # A failed call has failed the floor; under a cap it is no violation.
+                    plan.rate(Key(slice, "rates", f"floor/{name}"), is_violation=is_violation)
+
+    def _plan_quality(self, plan: Plan, outcomes: Outcomes, slices: Sequence[str]) -> None:
+        for rule in self._qualities:
+            difference = _quality_difference(rule.graders, outcomes) if rule.slice in slices else None
+            if difference is None:
+                continue
+            key = Key(rule.slice, "numeric", "quality")
+            lower, threshold = bin_of(difference)
+            if threshold <= 0.0 or lower >= TOP_BIN:
+                plan.count(key, min(TOP_BIN, lower), min(TOP_BIN, lower) - ZERO_BIN)
+            else:
+                plan.draws.append((key, lower, threshold))
+
+    def _plan_hacks(self, plan: Plan, outcomes: Outcomes, slices: Sequence[str]) -> None:
         for rule in self._hacks:
-            hacks = _hacks(rule, grades)
+            hacks = _hacks(rule, outcomes)
             if rule.slice not in slices or hacks is None:
                 continue
             production, candidate = hacks
             key = Key(rule.slice, "reward_hacking", "")
-            _add(tally.vector(key), (int(candidate and not production), int(production and not candidate), 1))
-            _count_cell(tally, key, request.cell, candidate - production)
+            plan.count(key, 2, candidate - production)
+            if candidate != production:
+                plan.counts.append((key, 0 if candidate else 1))
 
 
-def _add(vector: list[int], values: Iterable[int]) -> None:
-    for index, value in enumerate(values):
-        vector[index] += value
-
-
-def _count_cell(tally: Tally, key: Key, cell: int, difference: int) -> None:
-    values = tally.cell(key, cell)
-    values[0] += 1
-    values[1] += difference
-
-
-def _count_rate(tally: Tally, key: Key, cell: int, is_violation: bool) -> None:
-    vector = tally.vector(key)
-    vector[0] += is_violation
-    vector[1] += 1
-    _count_cell(tally, key, cell, int(is_violation))
-
-
-def _quality_difference(weights: Mapping[str, float], grades: Mapping[str, Mapping[str, Grade]]) -> float | None:
+def _quality_difference(weights: Mapping[str, float], outcomes: Outcomes) -> float | None:
     """Weighted mean grade of the candidate minus production's; None where no grader applies."""
     total = difference = 0.0
     for name, weight in weights.items():
-        by_role = grades.get(name)
-        if by_role is None or by_role["production"].outcome not in (PASSED, FAILED):
+        production, candidate = outcomes.get(name, (None, None))
+        if production not in DECIDED:
             continue
         total += weight
-        difference += weight * ((by_role["candidate"].outcome == PASSED) - (by_role["production"].outcome == PASSED))
+        difference += weight * ((candidate == PASSED) - (production == PASSED))
     return difference / total if total > 0 else None
 
 
-def _hacks(rule: NoRewardHacking, grades: Mapping[str, Mapping[str, Grade]]) -> tuple[bool, bool] | None:
+def _hacks(rule: NoRewardHacking, outcomes: Outcomes) -> tuple[bool, bool] | None:
     """Whether (production, candidate) passed the reward and failed a verifiable grader; None where not both apply."""
-    reward = grades.get(rule.reward)
-    verifiable = [
-        by_role
-        for name in rule.verifiable
-        if (by_role := grades.get(name)) is not None and by_role["production"].outcome in (PASSED, FAILED)
-    ]
-    if reward is None or reward["production"].outcome not in (PASSED, FAILED) or not verifiable:
+    reward = outcomes.get(rule.reward)
+    verifiable = [pair for name in rule.verifiable if (pair := outcomes.get(name)) is not None and pair[0] in DECIDED]
+    if reward is None or reward[0] not in DECIDED or not verifiable:
         return None
     production, candidate = (
-        reward[role].outcome == PASSED and any(by_role[role].outcome == FAILED for by_role in verifiable)
-        for role in ("production", "candidate")
+        reward[side] == PASSED and any(pair[side] == FAILED for pair in verifiable) for side in (0, 1)
     )
     return production, candidate
