@@ -23,10 +23,12 @@ class TopicState:
     Args:
         partitions: Number of partitions.
         config: The broker's settings of the topic by name, as text; empty where it does not tell.
+        replicas: Least number of replicas of a partition; 0 where it is not known.
     """
 
     partitions: int
     config: Mapping[str, str]
+    replicas: int = 0
 
 
 class LogWriter(Protocol):

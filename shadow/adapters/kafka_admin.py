@@ -7,7 +7,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -99,7 +99,7 @@ class KafkaAdmin:
     def topic(self, name: str) -> TopicState | None:
         """Partitions and settings, None where there is no such topic."""
         state = self._known(name)
-        return None if state is None else TopicState(state.partitions, self._settings(name))
+        return None if state is None else replace(state, config=self._settings(name))
 
     def _known(self, name: str) -> TopicState | None:
         with self._lock:
@@ -109,7 +109,8 @@ class KafkaAdmin:
             return None
         if found.error is not None:
             raise Unavailable(f"kafka could not describe the topic {name}: {sentence(found.error)}")
-        return TopicState(len(found.partitions), {})
+        replicas = min((len(partition.replicas) for partition in found.partitions.values()), default=0)
+        return TopicState(len(found.partitions), {}, replicas)
 
     def _settings(self, name: str) -> dict[str, str]:
         """The broker's settings of a topic; empty where it does not tell (the right to ask may be missing)."""

@@ -18,6 +18,7 @@ from shadow.adapters.kafka import KafkaLog
 from shadow.adapters.logs import configure
 from shadow.cli import wiring
 from shadow.cli.exits import BROKEN, DONE, checked_output, exiting
+from shadow.cli.safety import EVIDENCE
 from shadow.errors import Unavailable, Usage
 from shadow.ports import TopicState
 from shadow.settings.settings import Settings
@@ -120,6 +121,10 @@ def _topic_problems(settings: Settings, kind: str, state: TopicState) -> Iterato
         kept_ms = int(config.get("retention.ms", "-1"))
         if 0 <= kept_ms < needed_ms:
             yield f"retention.ms is {kept_ms}, must cover the longest age and deadline: {needed_ms}"
+    if kind in EVIDENCE and state.replicas == 1:
+        yield "has replication factor 1, so one lost disk loses evidence; `shadow start` takes it with --unsafe only"
+    if config.get("unclean.leader.election.enable") == "true":
+        yield "unclean.leader.election.enable is true, must be false"
     if kind == "decisions" and state.partitions != 1:
         yield f"has {state.partitions} partitions, must have 1"
 

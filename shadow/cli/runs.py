@@ -21,9 +21,11 @@ from shadow.cli import wiring
 from shadow.cli.begin import begin, runs_of, transactional_id
 from shadow.cli.display import explanation, run_panel
 from shadow.cli.exits import BROKEN, BY_DECISION, UNDECIDED, checked_output, exiting
+from shadow.cli.safety import problems_of
 from shadow.cli.view import View, last_known_view, view_or_last_known
 from shadow.errors import Unavailable, Usage
 from shadow.gate.history import Run
+from shadow.ports import Log
 from shadow.settings.settings import Settings
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="The configuration file.", metavar="FILE")]
@@ -40,6 +42,9 @@ def register(app: typer.Typer) -> None:
 def start(
     config: Annotated[Path, typer.Option("--config", "-c", metavar="FILE")] = Path("shadow.yaml"),
     output: Output = "table",
+    unsafe: Annotated[
+        bool, typer.Option("--unsafe", help="Begin it on services that may lose evidence, such as a single broker.")
+    ] = False,
 ) -> int:
     """Begin a run of this configuration; does nothing where one is going on."""
     checked_output(output)
@@ -47,6 +52,7 @@ def start(
     settings = wiring.settings_from(config)
     log = wiring.open_log(settings)
     wiring.create_topics(settings, log)
+    _refuse_unsafe(settings, log, is_allowed=unsafe)
     begun = begin(settings, log, WallClock())
     started = begun.started
     if output == "json":
@@ -55,6 +61,18 @@ def start(
         said = "begun" if begun.is_new else "going on already"
         Console(highlight=False, soft_wrap=True).print(f"run {started.run}: {said} (attempt {started.attempt})")
     return 0
+
+
+def _refuse_unsafe(settings: Settings, log: Log, *, is_allowed: bool) -> None:
+    store = wiring.open_store(settings)
+    try:
+        problems = problems_of(settings, log, store)
+    finally:
+        store.close()
+    if problems and not is_allowed:
+        raise Usage("\n".join([*problems, "nothing was begun; --unsafe begins a run all the same"]))
+    for problem in problems:
+        typer.echo(f"warning: {problem}", err=True)
 
 
 def runs(config: Config = None, output: Output = "table") -> int:

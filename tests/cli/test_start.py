@@ -72,7 +72,7 @@ def test_kafka_away_at_the_start(
             broker.restart()
             for role in waiting:
                 wait_until(lambda r=role: "`shadow start`" in is_ready(tree, r)[1], f"{role} names what is to be done")
-            assert 0 == shadow("start").returncode
+            assert 0 == shadow("start", "--unsafe").returncode
             wait_until(lambda: all(is_ready(tree, role)[0] == 200 for role in tree["admin"]), "all are ready")
             assert {200: 20} == send(int(tree["proxy"]["listen"].rpartition(":")[2]), 20, first=20)
             assert {None} == {process.poll() for process in processes.values()}
@@ -109,7 +109,7 @@ def known(
     """A configuration, and the state that a real gate saved of its run."""
     tree = configuration(kafka.bootstrap, redis_server.url)
     written(tmp_path, tree)
-    run = json.loads(shadow("start", "-o", "json").stdout)["run"]
+    run = json.loads(shadow("start", "--unsafe", "-o", "json").stdout)["run"]
     path = states(tmp_path) / f"run-{run}.json"
     with roles(shadow, ("gate",)):
         wait_until(path.exists, "the gate saves what it knows")

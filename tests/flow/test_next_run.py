@@ -31,7 +31,7 @@ def test_processes_leave_a_decided_run_and_find_the_next_one(tmp_path, kafka, re
         for role in ("worker", "comparator", "gate"):
             log = tmp_path / f"{role}.log"
             wait_until(lambda log=log: "has ended" in log.read_text(), f"the {role} leaves the run")
-        second = machine.run("start", "-o", "json")
+        second = machine.run("start", "--unsafe", "-o", "json")
         assert {"attempt": 2, "is_new": True} == {
             key: value for key, value in json.loads(second.stdout).items() if key != "run"
         }
