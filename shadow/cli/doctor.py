@@ -117,7 +117,8 @@ def _topic_problems(settings: Settings, kind: str, state: TopicState) -> Iterato
         if config.get("retention.bytes", "-1") != "-1":
             yield f"retention.bytes is {config['retention.bytes']}, must be -1"
         policy = settings.policy()
-        needed_ms = policy.expires_s * 1000 + policy.evidence_deadline_us // 1000
+        longest_us = max(policy.deadline_us(name) for name in policy.comparisons)
+        needed_ms = policy.expires_s * 1000 + longest_us // 1000
         kept_ms = int(config.get("retention.ms", "-1"))
         if 0 <= kept_ms < needed_ms:
             yield f"retention.ms is {kept_ms}, must cover the longest age and deadline: {needed_ms}"
