@@ -12,6 +12,7 @@ from math import isfinite
 from operator import attrgetter
 from typing import Any, Final, TypeVar
 
+from shadow.adapters.pair_writer import pair_bytes
 from shadow.errors import InvalidRecord
 from shadow.records.answers import ASKED, OUTCOMES, Answer, RecordedGrade, Report, Tick
 from shadow.records.dead_letters import DeadLetter
@@ -280,12 +281,14 @@ class Shape:
         to_row: Record to a fresh row.
         from_row: Row to record; the row is used up.
         check: Raises InvalidRecord for a row that no writer of ours makes.
+        fast_bytes: Writes the Avro binary of a usual record; raises for any other one.
     """
 
     record: type[Any]
     to_row: Callable[[Any], Row]
     from_row: Callable[[Row], Any]
     check: Callable[[Row], None]
+    fast_bytes: Callable[[Any], bytes] | None = None
 
 
 SHAPES: Final = (
@@ -294,7 +297,7 @@ SHAPES: Final = (
     Shape(Tick, _flat_row, lambda row: Tick(**row), _check_tick),
     Shape(RecordedGrade, _flat_row, lambda row: RecordedGrade(**row), _check_recorded_grade),
     Shape(Report, _flat_row, lambda row: Report(**row), _check_report),
-    Shape(GradedPair, _pair_row, _pair, _check_pair),
+    Shape(GradedPair, _pair_row, _pair, _check_pair, pair_bytes),
     Shape(Started, _flat_row, _started, _check_started),
     Shape(Decision, _flat_row, _decision, _check_decision),
     Shape(DeadLetter, _flat_row, lambda row: DeadLetter(**row), _check_dead_letter),
