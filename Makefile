@@ -24,13 +24,16 @@ setup: $(VENV)/.installed ## install everything into .venv
 demo: setup ## show the main job on this machine (EXAMPLE=assistant or digits)
 	@$(BIN)/shadow demo --example $(EXAMPLE)
 
-# Real services for the tests: redis-server from the system's packages; Apache Kafka's jars come through Maven.
+# Real services for the tests: redis-server and promtool from the system's packages; Apache Kafka's jars through Maven.
 services:
-	@command -v redis-server >/dev/null 2>&1 || { \
-	  command -v apt-get >/dev/null 2>&1 && test "$$(id -u)" = 0 && \
-	  echo "installing redis-server" && apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server >/dev/null; } || \
-	  echo "redis-server is missing, and this user cannot install it: apt-get install redis-server" >&2
+	@for pair in redis-server:redis-server promtool:prometheus; do \
+	  program=$${pair%%:*}; package=$${pair##*:}; \
+	  command -v $$program >/dev/null 2>&1 || { \
+	    command -v apt-get >/dev/null 2>&1 && test "$$(id -u)" = 0 && \
+	    echo "installing $$package" && { test -n "$$updated" || apt-get update -qq; } && updated=1 && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$package >/dev/null; } || \
+	    echo "$$program is missing, and this user cannot install it: apt-get install $$package" >&2; \
+	done
 	@command -v mvn >/dev/null 2>&1 || echo "mvn is missing; Apache Kafka's jars come through Maven" >&2
 	@command -v java >/dev/null 2>&1 || echo "java is missing; Apache Kafka needs Java 17 or newer" >&2
 

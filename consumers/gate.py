@@ -331,6 +331,9 @@ class Gate:
         for name, seen in judgement.evidence.slices.items():
             if seen.coverage is not None:
                 self._metrics.set("shadow_gate_coverage_ratio", seen.coverage, run=run, slice=name)
+        for condition in judgement.conditions:
+            labels = {"run": run, "condition": condition.name, "slice": condition.slice}
+            self._metrics.set("shadow_gate_condition_met", float(condition.is_met), **labels)
         for line in judgement.rules:
             for verdict in VERDICTS:
                 self._metrics.set(

@@ -18,6 +18,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shadow.records.answers import OUTCOMES
+from shadow.records.comparisons import ROLES_BY_COMPARISON
 from shadow.records.tallies import CLASSES
 
 Process = Literal["proxy", "worker", "comparator", "gate"]
@@ -32,6 +33,7 @@ SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 OVERHEAD_SECONDS: Final = (0.00005, 0.0001, 0.0002, 0.0003, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25)
 
 CODE_CLASSES: Final = ("2xx", "3xx", "4xx", "5xx", "malformed", "aborted")
+COMPARISONS: Final = tuple(ROLES_BY_COMPARISON)
 DROP_REASONS: Final = (
     "queue_full",
     "too_large",
@@ -171,8 +173,10 @@ CATALOGUE: Final = (
         COMPARATOR,
         "Requests of closed tiles by slice and class, as this process closed them.",
         "run",
+        "comparison",
         "slice",
         "result",
+        comparison=COMPARISONS,
         result=CLASSES,
     ),
     _seconds("shadow_checkpoint_seconds", COMPARATOR, "Time of one checkpoint in the store."),
@@ -187,6 +191,37 @@ CATALOGUE: Final = (
     ),
     _gauge("shadow_open_tiles", "tiles", COMPARATOR, "Tiles with counts that are not closed.", "run", "partition"),
     _gauge("shadow_waiting_pairs", "requests", COMPARATOR, "Requests that are not decided.", "run", "partition"),
+    _gauge("shadow_requests_seen", "requests", COMPARATOR, "Live requests that are accounted for.", "run", "partition"),
+    _gauge("shadow_requests_present", "requests", COMPARATOR, "Of these, found in the topic.", "run", "partition"),
+    _gauge(
+        "shadow_requests_dropped",
+        "requests",
+        COMPARATOR,
+        "Of these, not copied, by reason.",
+        "run",
+        "partition",
+        "reason",
+        reason=DROP_REASONS,
+    ),
+    _gauge(
+        "shadow_requests_lost",
+        "requests",
+        COMPARATOR,
+        "Of these, copied by a proxy and never in the topic.",
+        "run",
+        "partition",
+    ),
+    _gauge("shadow_requests_open", "requests", COMPARATOR, "Seen, and not accountable yet.", "run", "partition"),
+    _gauge(
+        "shadow_requests_unaccounted",
+        "requests",
+        COMPARATOR,
+        "Requests in no class, or in more than one: 0 unless the counting is wrong.",
+        "run",
+        "partition",
+        "comparison",
+        comparison=COMPARISONS,
+    ),
     _gauge("shadow_asks_inflight", "calls", COMPARATOR, "Calls of grading services that are under way."),
     # The gate.
     _gauge(
@@ -200,6 +235,15 @@ CATALOGUE: Final = (
     ),
     _gauge("shadow_gate_pairs", "pairs", GATE, "Pairs that count towards the stage's volume.", "run"),
     _gauge("shadow_gate_pairs_required", "pairs", GATE, "Pairs that the stage needs.", "run"),
+    _gauge(
+        "shadow_gate_condition_met",
+        "1",
+        GATE,
+        "Is 1 where a condition of evidence is met, 0 where it holds the gate.",
+        "run",
+        "condition",
+        "slice",
+    ),
     _gauge("shadow_gate_coverage_ratio", "ratio", GATE, "Pairs by requests that should be pairs.", "run", "slice"),
     _gauge(
         "shadow_gate_rule_verdict",

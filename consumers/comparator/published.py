@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from consumers.comparator.plan import Owned
-from shadow.metrics import Metrics
+from shadow.metrics import DROP_REASONS, Metrics
 from shadow.records.tallies import CLASSES
 
 
@@ -13,7 +13,9 @@ def publish(metrics: Metrics, run: str, partition: int, owned: Owned, now_us: in
         for key, vector in tile.tally.vectors.items():
             if key.kind == "classes":
                 for name, count in zip(CLASSES, vector, strict=True):
-                    metrics.inc("shadow_pairs_total", count, run=run, slice=key.slice, result=name)
+                    metrics.inc(
+                        "shadow_pairs_total", count, run=run, comparison=tile.comparison, slice=key.slice, result=name
+                    )
     state = owned.fold.state
     labels = {"run": run, "partition": str(partition)}
     lag_us = max(0, now_us - state.watermark_us)
@@ -22,3 +24,14 @@ def publish(metrics: Metrics, run: str, partition: int, owned: Owned, now_us: in
     metrics.set("shadow_open_tiles", len(state.main.tallies), **labels)
     for name in ("records", "duplicate", "late"):
         metrics.set(f"shadow_answers_{name}", state.counters[name], **labels)
+    account = state.accounts.account()
+    metrics.set("shadow_requests_seen", account.seen, **labels)
+    metrics.set("shadow_requests_present", account.present, **labels)
+    metrics.set("shadow_requests_lost", account.lost, **labels)
+    metrics.set("shadow_requests_open", account.open, **labels)
+    for reason, count in account.dropped.items():
+        if reason in DROP_REASONS:
+            metrics.set("shadow_requests_dropped", count, reason=reason, **labels)
+    for name in state.compared:
+        unaccounted = state.unaccounted(name, owned.fold.spec.requests_from)
+        metrics.set("shadow_requests_unaccounted", unaccounted, comparison=name, **labels)

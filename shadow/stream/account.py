@@ -26,7 +26,7 @@ class Mark:
 
     sequence: int
     seen: int
-    dropped: dict[str, int]
+    dropped: Mapping[str, int]
 
 
 @dataclass(slots=True)
@@ -78,10 +78,10 @@ class Accounts:
     def present(self, process: str, epoch_us: int, mark: Mark, *, offset: int) -> None:
         """Count one decided request that stands in the topic at this offset."""
         epoch = self._epoch(process, epoch_us, mark)
-        base = Mark(mark.sequence - 1, mark.seen - 1, mark.dropped)
-        if epoch.base is None or base.sequence < epoch.base.sequence:
-            epoch.base = base
-        epoch.needs = max(epoch.needs, offset + 1)
+        if epoch.base is None or mark.sequence - 1 < epoch.base.sequence:
+            epoch.base = Mark(mark.sequence - 1, mark.seen - 1, mark.dropped)
+        if offset >= epoch.needs:
+            epoch.needs = offset + 1
         if epoch.last is not None and mark.sequence <= epoch.last.sequence:
             epoch.present[0] += 1
         elif epoch.next is not None and mark.sequence <= epoch.next[0].sequence:
@@ -94,7 +94,9 @@ class Accounts:
         self._epoch(process, epoch_us, mark).is_final |= is_final
 
     def _epoch(self, process: str, epoch_us: int, mark: Mark) -> Epoch:
-        epoch = self.epochs.setdefault((process, epoch_us), Epoch(mark))
+        epoch = self.epochs.get((process, epoch_us))
+        if epoch is None:
+            epoch = self.epochs[process, epoch_us] = Epoch(mark)
         if (mark.sequence, mark.seen) >= (epoch.newest.sequence, epoch.newest.seen):
             epoch.newest = mark
         return epoch

@@ -7,18 +7,18 @@ from typing import Final
 
 from shadow.graders.grader import Graded
 from shadow.records.answers import NO_EVIDENCE, UNREADABLE
-from shadow.records.comparisons import BASELINE, CANDIDATE, CANDIDATE_PRODUCTION, PRODUCTION, ROLES_BY_COMPARISON
-from shadow.records.grades import Grade
-from shadow.records.pairs import GradedPair
+from shadow.records.comparisons import BASELINE, CANDIDATE, CANDIDATE_PRODUCTION, ROLES_BY_COMPARISON
+from shadow.records.pairs import GradedPair, make_pair
 from shadow.records.requests import MirroredRequest
+from shadow.records.tallies import CLASSES
 from shadow.stream.account import Mark
 from shadow.stream.agree import count_agreement
-from shadow.stream.grade import grade_pair, settle
+from shadow.stream.grade import Applicable, grade_pair, settled
 from shadow.stream.pair import Undecided, Waiting
 from shadow.stream.sides import graded_of_answer, graded_of_live
 from shadow.stream.slice import Slicer, countable
 from shadow.stream.state import AskNow, Counting, Effects, FoldSpec, FoldState, RequestsAt
-from shadow.stream.tally import Counted, Side, cell_of
+from shadow.stream.tally import Counted, Side, cell_of, make_counted, make_side
 from shadow.usage import Price
 
 _NO_PRICE: Final = Price()
@@ -51,6 +51,7 @@ class Decider:
         self._requests = requests
         self._state = state
         self._held = held
+        self._applicable = {name: Applicable(each.graders) for name, each in counting.items()}
         self._roles = {name: ROLES_BY_COMPARISON[name] for name in spec.deadlines_us}
 
     def grade_complete(self, request: int, waiting: Waiting, effects: Effects) -> None:
@@ -60,14 +61,14 @@ class Decider:
             if not waiting.has_roles(roles) or waiting.undecided[name].is_held:
                 continue
             outcomes = {role: waiting.outcome_of(role) for role in roles}
-            if outcomes[CANDIDATE] in NO_EVIDENCE:
+            if NO_EVIDENCE.isdisjoint(outcomes.values()) and outcomes[roles[0]] != UNREADABLE:
+                self._grade(request, waiting, name, effects)
+            elif outcomes[CANDIDATE] in NO_EVIDENCE:
                 self.decide_class(request, waiting, name, "candidate_missing")
             elif outcomes[roles[0]] in NO_EVIDENCE or outcomes[roles[0]] == UNREADABLE:
                 self.decide_class(request, waiting, name, "production_missing")
-            elif any(outcome in NO_EVIDENCE for outcome in outcomes.values()):
-                self.decide_class(request, waiting, name, "missing")
             else:
-                self._grade(request, waiting, name, effects)
+                self.decide_class(request, waiting, name, "missing")
 
     def _grade(self, request: int, waiting: Waiting, name: str, effects: Effects) -> None:
         exchange = self.exchange_of(request, waiting)
@@ -78,8 +79,8 @@ class Decider:
         undecided.slices = self._slicer.slices_of(exchange)
         undecided.sides = {role: self._side_of(waiting, exchange, role) for role in self._roles[name]}
         reference, candidate = undecided.sides[self._roles[name][0]], undecided.sides[CANDIDATE]
-        graders = self._counting[name].graders
-        grades = grade_pair(graders, undecided.slices, reference, candidate, undecided.recorded)
+        graders = self._applicable[name].graders_of(undecided.slices)
+        grades = grade_pair(graders, reference, candidate, undecided.recorded)
         undecided.graded = grades.known
         undecided.needs = set(grades.asks)
         is_marked = undecided.marked_us is not None
@@ -96,13 +97,10 @@ class Decider:
         for (grader, role), grade in undecided.recorded.items():
             undecided.graded.setdefault(grader, {})[role] = grade
         reference, candidate = undecided.sides[self._roles[name][0]], undecided.sides[CANDIDATE]
-        settled: dict[str, dict[str, Grade]] = {}
-        for grader, by_role in undecided.graded.items():
-            pair = settle(by_role[reference.role], by_role[CANDIDATE])
-            settled[grader] = {PRODUCTION: pair[0], CANDIDATE: pair[1]}
+        grades = settled(undecided.graded, reference.role, CANDIDATE)
         tile, tally = compared.tally_of(waiting.tile)
         counted = self._counted(exchange, undecided.slices)
-        counting.tallier.count_pair(tally, counted, _side(reference), _side(candidate), settled, compared.references)
+        counting.tallier.count_pair(tally, counted, _side(reference), _side(candidate), grades, compared.references)
         if BASELINE in undecided.sides:
             count_agreement(
                 tally,
@@ -114,7 +112,7 @@ class Decider:
                 baseline=undecided.sides[BASELINE],
             )
         effects.pairs.append(self._pair(request, name, exchange, tile, counted.slices, undecided))
-        self._decide(request, waiting, name, exchange)
+        self._decide(request, waiting, name, "paired", exchange)
 
     def _pair(
         self,
@@ -126,7 +124,7 @@ class Decider:
         undecided: Undecided,
     ) -> GradedPair:
         reference, candidate = undecided.sides[self._roles[name][0]], undecided.sides[CANDIDATE]
-        return GradedPair(
+        return make_pair(
             run=self._spec.run,
             comparison=name,
             request_partition=self._spec.partition,
@@ -151,15 +149,16 @@ class Decider:
         """Count a request that is no pair of a comparison."""
         exchange = self.exchange_of(request, waiting)
         if exchange is None:
-            counted, result = Counted(("all",), 0, "", 0, 0), "unreadable"
+            counted, result = make_counted(("all",), 0, "", 0, 0), "unreadable"
         else:
             counted = self._counted(exchange)
         _, tally = self._state.compared[name].tally_of(waiting.tile)
         self._counting[name].tallier.count_class(tally, counted, result)
-        self._decide(request, waiting, name, exchange)
+        self._decide(request, waiting, name, result, exchange)
 
-    def _decide(self, request: int, waiting: Waiting, name: str, exchange: MirroredRequest | None) -> None:
+    def _decide(self, request: int, waiting: Waiting, name: str, result: str, exchange: MirroredRequest | None) -> None:
         state = self._state
+        state.compared[name].decided[CLASSES.index(result)] += 1
         del waiting.undecided[name]
         state.compared[name].open.discard(request)
         self._held.pop((request, name), None)
@@ -169,7 +168,7 @@ class Decider:
             state.forget(request)
         if exchange is not None and name == CANDIDATE_PRODUCTION:
             origin = exchange.origin
-            mark = Mark(origin.sequence, origin.seen, dict(origin.dropped))
+            mark = Mark(origin.sequence, origin.seen, origin.dropped)
             state.accounts.present(origin.process, origin.epoch_us, mark, offset=request)
 
     def exchange_of(self, request: int, waiting: Waiting) -> MirroredRequest | None:
@@ -181,7 +180,7 @@ class Decider:
     def _counted(self, exchange: MirroredRequest, slices: tuple[str, ...] | None = None) -> Counted:
         known = slices if slices is not None else self._slicer.slices_of(exchange)
         slices = countable(known, exchange.u, exchange.sample, exchange.quotas)
-        return Counted(
+        return make_counted(
             slices=slices,
             cell=cell_of(exchange.key),
             request_id=exchange.request_id,
@@ -198,7 +197,7 @@ class Decider:
 
 
 def _side(answer: Graded) -> Side:
-    return Side(
+    return make_side(
         outcome=answer.outcome,
         duration_us=answer.duration_us,
         first_byte_us=answer.first_byte_us,

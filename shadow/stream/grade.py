@@ -9,11 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from shadow.graders.grader import Graded, Grader
 from shadow.graders.guard import grade_safely
 from shadow.records.answers import FAILURES
-from shadow.records.grades import BROKEN, FAILED, NOT_APPLICABLE, Ask, Grade
+from shadow.records.comparisons import CANDIDATE, PRODUCTION
+from shadow.records.grades import BROKEN, FAILED, NOT_APPLICABLE, PASSED, Ask, Grade
+
+SLICES_MAX: Final = 4096
+"""Sets of slices that are remembered."""
+_DECIDED: Final = frozenset({PASSED, FAILED})
 
 
 @dataclass(slots=True)
@@ -29,9 +35,31 @@ class PairGrades:
     asks: dict[tuple[str, str], Ask] = field(default_factory=dict)
 
 
+class Applicable:
+    """Which graders of a run apply to a request.
+
+    Args:
+        graders: Graders of the run.
+    """
+
+    def __init__(self, graders: Sequence[Grader]) -> None:
+        self._graders = graders
+        self._by_slices: dict[tuple[str, ...], tuple[Grader, ...]] = {}
+
+    def graders_of(self, slices: tuple[str, ...]) -> tuple[Grader, ...]:
+        """The graders that apply in any of these slices, `all` included, whether or not the request counts there."""
+        found = self._by_slices.get(slices)
+        if found is None:
+            if len(self._by_slices) >= SLICES_MAX:
+                self._by_slices.clear()
+            found = self._by_slices[slices] = tuple(
+                grader for grader in self._graders if not grader.slices or not set(slices).isdisjoint(grader.slices)
+            )
+        return found
+
+
 def grade_pair(
     graders: Sequence[Grader],
-    slices: Sequence[str],
     production: Graded,
     candidate: Graded,
     recorded: Mapping[tuple[str, str], Grade],
@@ -39,25 +67,54 @@ def grade_pair(
     """Grade a complete pair.
 
     Args:
-        graders: Graders of the run.
-        slices: Slices of the request, `all` included, whether or not it counts in them.
+        graders: Graders that apply to the request.
         recorded: Grades already read from the log, by (grader, role).
     """
     grades = PairGrades()
+    sides = tuple(
+        (answer, answer.role, other, _failure_of(answer))
+        for answer, other in ((production, None), (candidate, production))
+    )
     for grader in graders:
-        if grader.slices and not any(slice in grader.slices for slice in slices):
-            continue
-        by_role = grades.known[grader.name] = {}
-        for answer, other in ((production, None), (candidate, production)):
-            if answer.outcome in FAILURES:
-                by_role[answer.role] = Grade(FAILED, None, f"the model's answer is a {answer.outcome}")
+        name = grader.name
+        by_role = grades.known[name] = {}
+        for answer, role, other, failure in sides:
+            if failure is not None:
+                by_role[role] = failure
                 continue
-            known = recorded.get((grader.name, answer.role))
+            known = recorded.get((name, role)) if recorded else None
             grade = known if known is not None else grade_safely(grader, answer, other)
             if isinstance(grade, Ask):
-                grades.asks[grader.name, answer.role] = grade
+                grades.asks[name, role] = grade
             else:
-                by_role[answer.role] = grade
+                by_role[role] = grade
+    return grades
+
+
+def _failure_of(answer: Graded) -> Grade | None:
+    """What every grader says of a call that timed out or failed; None for any other answer."""
+    return Grade(FAILED, None, f"the model's answer is a {answer.outcome}") if answer.outcome in FAILURES else None
+
+
+def settled(
+    graded: Mapping[str, Mapping[str, Grade]], reference: str, candidate: str
+) -> dict[str, Mapping[str, Grade]]:
+    """The grades of a pair as they count, by grader, then `production` for the reference, and `candidate`.
+
+    Args:
+        graded: Grades by grader, then role.
+        reference: Role of the reference.
+        candidate: Role of the candidate.
+    """
+    grades: dict[str, Mapping[str, Grade]] = {}
+    is_named = (reference, candidate) == (PRODUCTION, CANDIDATE)
+    for grader, by_role in graded.items():
+        first, second = by_role[reference], by_role[candidate]
+        if first.outcome in _DECIDED and second.outcome in _DECIDED and is_named:
+            grades[grader] = by_role
+        else:
+            first, second = settle(first, second)
+            grades[grader] = {PRODUCTION: first, CANDIDATE: second}
     return grades
 
 

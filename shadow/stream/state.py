@@ -28,7 +28,7 @@ from shadow.stream.tally import REFERENCE_ANSWERS, References, Tallier
 from shadow.stream.tile import Tiles
 from shadow.usage import Price
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Format of the snapshot."""
 
 DROPPED: Final = "dropped"
@@ -135,6 +135,7 @@ class Compared:
         tallies: Tallies of its open tiles.
         open: Request offsets that were met and that it has not decided.
         closed: Requests of slice `all` in its closed tiles, by class.
+        decided: All requests that it has decided, by class; those of a raised quota are not in `all`.
         changed: Tiles whose tally changed since the last snapshot.
     """
 
@@ -143,6 +144,7 @@ class Compared:
     tallies: dict[int, Tally] = field(default_factory=dict)
     open: set[int] = field(default_factory=set)
     closed: list[int] = field(default_factory=lambda: [0] * len(CLASSES))
+    decided: list[int] = field(default_factory=lambda: [0] * len(CLASSES))
     changed: set[int] = field(default_factory=set)
     _order: list[int] = field(default_factory=list)
 
@@ -219,6 +221,12 @@ class FoldState:
         """State of the main comparison."""
         return self.compared[CANDIDATE_PRODUCTION]
 
+    def unaccounted(self, name: str, requests_from: int) -> int:
+        """Requests that were met and that a comparison neither waits for nor has decided once: 0, or a bug."""
+        compared = self.compared[name]
+        met = self.met.base - requests_from + len(self.met.above)
+        return met - len(compared.open) - sum(compared.decided)
+
     def stored(self) -> None:
         """The state as it is now stands in the store."""
         self.changed.clear()
@@ -265,6 +273,7 @@ def _compared_json(compared: Compared, met: Offsets) -> dict[str, Any]:
         "ends": compared.tiles.ends,
         "base": compared.first_undecided(met),
         "closed": compared.closed,
+        "decided": compared.decided,
         "frozen_us": compared.references.frozen_us,
         "sample_us": compared.references.sample_us,
     }
@@ -320,6 +329,7 @@ def _compared_from(found: dict[str, Any], name: str, spec: FoldSpec) -> Compared
         tiles=Tiles(spec.tile_us, spec.deadlines_us[name], found["oldest"], found["ends"]),
         references=References(spec.reference_share, found["frozen_us"], found["sample_us"]),
         closed=found["closed"],
+        decided=found["decided"],
     )
 
 

@@ -132,4 +132,4 @@ def test_snapshot_is_plain_json():
     """
     fields, _ = fields_from_state(fold_of({}).state, only_changed=False)
 
-    assert 3 == json.loads(fields["head"])["format"]
+    assert 4 == json.loads(fields["head"])["format"]

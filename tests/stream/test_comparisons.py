@@ -262,3 +262,21 @@ def test_a_request_that_no_record_carries_is_read_by_its_offset():
     trial.say(answer(None, 0, 1, role="human"), 3)
     trial.say(answer(None, 0, 1, role="baseline"), 4)
     assert ({"paired": 1}, {"paired": 1}) == (trial.classes(CANDIDATE_HUMAN), trial.classes(BASELINE_PRODUCTION))
+
+
+def test_a_request_in_no_class_or_in_two_is_unaccounted():
+    """
+    What was met is waited for or decided once, in every comparison; a decision too few or too many shows.
+    """
+    trial = Trial()
+    for number in range(1, 4):
+        trial.say(answer(trial.ask(number), number - 1, 1), 2)
+    assert [0, 0, 0] == [trial.fold.state.unaccounted(name, 0) for name in EVERY.deadlines_us]
+    trial.tick(0, 5, 10 * SECOND)
+    trial.tick(1, 5, 8 * HOURS)
+    trial.ask(4), trial.ask(5)
+    assert [0, 0, 0] == [trial.fold.state.unaccounted(name, 0) for name in EVERY.deadlines_us]
+    trial.fold.state.main.decided[0] += 1
+    assert -1 == trial.fold.state.unaccounted(CANDIDATE_PRODUCTION, 0)
+    trial.fold.state.met.add(5)
+    assert 1 == trial.fold.state.unaccounted(CANDIDATE_HUMAN, 0)
