@@ -53,6 +53,8 @@ log = logging.getLogger("shadow.gate")
 
 IDLE_S = 0.2
 PUBLISH_US = 1_000_000
+MERGED_KEPT_US = 24 * 3600 * 1_000_000
+"""Log time for which merged tiles stay in the store, for displays; judging needs the state alone."""
 
 
 @dataclass(slots=True)
@@ -236,6 +238,7 @@ class Gate:
         fold_tile(loaded.state, number, main, tiles[tile_name(number)], merged)
         loaded.positions = tuple(share.next for share in shares if share.comparison == CANDIDATE_PRODUCTION)
         self._is_judged = False
+        kept = -(-MERGED_KEPT_US // self._policy.tile_us)
         change = Change(
             version=str(uuid.uuid4()),
             state={
@@ -244,6 +247,7 @@ class Gate:
                 FOLDED: str(number).encode(),
             },
             tiles=tiles,
+            dropped_tiles=[tile_name(share.number - kept, share.comparison) for share in shares[: len(tiles)]],
         )
         try:
             self._store.swap(self._started.run, loaded.version, change)

@@ -354,3 +354,13 @@ def test_rules_against_people_have_series_of_their_own():
     page = world.metrics.text().decode()
     for name in ("no_regression:correct", "no_regression:correct@human"):
         assert f'rule="{name}",run="{RUN}",slice="all",verdict="UNDECIDED"}}' in page
+
+
+def test_merged_tiles_stay_a_day():
+    """A merged tile leaves the store with the one that comes a day later: of tiles of twelve hours two are kept."""
+    world = World()
+    world.close_all(GOOD, 1250)
+    policy = replace(POLICY, tile_us=12 * 3600 * 1_000_000)
+    writer = world.log.decisions("decisions", "test")
+    run(Gate(world.started, policy, world.store, writer, world.metrics, world))
+    assert {"3", "4"} == set(world.store.tile_names(RUN))
