@@ -2,102 +2,138 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import ClassVar
+
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from shadow.records.answers import Tick
-from tests.model.world import REQUESTS, SPEC_OF_ALL, Owner, World
+from shadow.records.answers import Report, Tick
+from tests.model.owner import FATES, Owner
+from tests.model.world import EVERY_S, REQUESTS, SPEC_OF_ALL, World
 from tests.stream.builders import RUN, SECOND, answer
 
-OFFSET = st.integers(0, REQUESTS - 1)
-ROLE = st.sampled_from(["candidate", "candidate", "production", "baseline", "human"])
-OUTCOME = st.sampled_from(["answered"] * 4 + ["timeout", "expired", "unreadable"])
+ANSWER = st.tuples(
+    st.integers(0, REQUESTS - 1),
+    st.sampled_from(["candidate", "candidate", "candidate", "production", "baseline", "human"]),
+    st.sampled_from(["answered"] * 6 + ["timeout", "expired", "unreadable"]),
+    st.booleans(),
+    st.booleans(),
+)
+REPORT = st.builds(
+    Report,
+    process=st.just("proxy"),
+    epoch_us=st.just(1),
+    sequence=st.integers(1, 2 * REQUESTS),
+    seen=st.integers(2 * REQUESTS, 3 * REQUESTS),
+    dropped=st.fixed_dictionaries({"queue_full": st.integers(0, 3), "kafka_down": st.integers(0, 2)}),
+    is_final=st.booleans(),
+)
+GRADE = st.sampled_from(["passed", "passed", "failed", "broken"])
 WHO = st.integers(0, 2)
-
-
-class Miscounted(Exception):
-    """The store holds other integers than the reference."""
+RECORDS = st.integers(0, 12)
+ANY = st.integers(0, 20)
+OWNERS_MAX = 3
 
 
 class Schedule(RuleBasedStateMachine):
-    """Whatever is drawn, the store ends up with the reference's integers."""
+    """Whatever is drawn, the store has the reference's integers in the end, and is a prefix of the log at any time."""
 
-    owner_class = Owner
+    owner_class: ClassVar[type[Owner]] = Owner
+    is_strict: ClassVar[bool] = True
+    seen: ClassVar[Counter[str]] = Counter()
+    """What happened in all schedules, so that a search that no longer reaches something is noticed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World()
+        self.world = World(is_strict=self.is_strict)
         self.owners = [self.owner_class(self.world)]
-        self.tile = 0
+        self.tile = SPEC_OF_ALL.first_tile
 
     def owner(self, who: int) -> Owner:
-        return self.owners[who % len(self.owners)]
+        """The newest owner is 0; the others are zombies, which do not know that they are."""
+        return self.owners[-1 - who % len(self.owners)]
 
-    @rule(offset=OFFSET, role=ROLE, outcome=OUTCOME, is_right=st.booleans(), is_carrier=st.booleans())
-    def answer(self, offset, role, outcome, is_right, is_carrier):
-        """A record of a role; a repeat, a late one, or one that does not carry its request as often as not."""
-        exchange = self.world.requests[offset] if is_carrier else None
-        run = "*" if role == "production" else RUN
-        body = b"right" if is_right else b"wrong"
-        time_us = offset * 4 * SECOND
-        self.world.append(answer(exchange, offset, time_us, body=body, outcome=outcome, role=role, run=run))
+    @rule(answers=st.lists(ANSWER, min_size=2, max_size=8), other=st.none() | REPORT)
+    def traffic(self, answers, other):
+        """
+        Records of roles: firsts, repeats, late ones, and some that do not carry their request; and one that is
+        something else: what a proxy has seen and dropped, or what nobody can read.
+        """
+        self.world.append(other)
+        for offset, role, outcome, is_right, is_carrier in answers:
+            exchange = self.world.requests[offset] if is_carrier else None
+            run, body = ("*" if role == "production" else RUN), (b"right" if is_right else b"wrong")
+            time_us = offset * EVERY_S * SECOND
+            self.world.append(answer(exchange, offset, time_us, body=body, outcome=outcome, role=role, run=run))
 
-    @rule(ahead=st.sampled_from([0, 0, 0, -1, 1]), wait_s=st.sampled_from([0, 1, 12, 40]))
-    def tick(self, ahead, wait_s):
-        """The tick of the next tile, once or again, sometimes too early or out of order."""
+    @rule(ahead=st.sampled_from([0, 0, 0, -1, 1]), wait_s=st.sampled_from([0, 1, 12, 40]), short=st.sampled_from([0, 1]))
+    def tick(self, ahead, wait_s, short):
+        """The tick of the next tile, once or again, sometimes too early, out of order, or of an owner that froze."""
         self.world.time_us += wait_s * SECOND
         tile = self.tile + ahead
-        if tile < 0:
-            return
-        ends = (tile + 1) * SPEC_OF_ALL.tile_us
-        self.world.append(Tick(RUN, tile, min(REQUESTS, (ends + 4 * SECOND - 1) // (4 * SECOND))))
-        self.tile += ahead == 0 and self.world.time_us >= ends
+        ends_us = (tile + 1) * SPEC_OF_ALL.tile_us
+        requests_end = -(-ends_us // (EVERY_S * SECOND)) - short
+        self.world.append(Tick(RUN, tile, min(REQUESTS, requests_end)))
+        self.tile += ahead == 0 and self.world.time_us >= ends_us
 
-    @rule(wait_s=st.integers(1, 30))
+    @rule(wait_s=st.sampled_from([-15, 1, 10, 30, 100]))
     def idle(self, wait_s):
-        """Time goes on."""
-        self.world.time_us += wait_s * SECOND
+        """Time goes on; a new leader's clock may be behind."""
+        self.world.time_us = max(0, self.world.time_us + wait_s * SECOND)
         self.world.append(Tick(RUN))
 
-    @rule(who=WHO, count=st.integers(1, 12))
+    @rule(who=WHO, count=RECORDS)
     def consume(self, who, count):
         self.owner(who).consume(count)
 
-    @rule(who=WHO, count=st.integers(0, 12), is_answer_lost=st.booleans(), dies=st.booleans())
-    def checkpoint(self, who, count, is_answer_lost, dies):
-        """Some records, and the checkpoint behind them, of the owner or of a zombie."""
+    @rule(who=WHO, outcomes=st.lists(GRADE, min_size=1, max_size=12), is_flushed=st.booleans())
+    def replies(self, who, outcomes, is_flushed):
+        """A grading service answers an owner, or a zombie, each in its own way; oldest questions first."""
+        for outcome in outcomes:
+            self.owner(who).reply(outcome)
+        if is_flushed:
+            self.owner(who).flush()
+
+    @rule(who=WHO, count=RECORDS, fate=st.sampled_from(FATES))
+    def checkpoint(self, who, count, fate):
+        """Some records, and the checkpoint behind them."""
         self.owner(who).consume(count)
-        self.owner(who).save(is_answer_lost=is_answer_lost, dies=dies)
+        self.owner(who).save(fate)
+
+    @rule(index=ANY)
+    def write_arrives(self, index):
+        """A write that was under way is applied now, or refused."""
+        self.world.deliver(index)
 
     @rule(who=WHO)
     def crash(self, who):
+        """What was in memory is lost, whatever of it was queued for the log included."""
         self.owner(who).load()
 
     @rule()
     def rebalance(self):
         """Another owner takes the partition; the old one does not know."""
-        if len(self.owners) < 3:
-            self.owners.append(self.owner_class(self.world))
+        self.owners = [*self.owners, self.owner_class(self.world)][-OWNERS_MAX:]
 
-    @rule(writes=st.integers(1, 3))
-    def redis_falls_back(self, writes):
-        """A fail-over to a replica that lags."""
-        remembered = len(self.world.store._snapshots)
-        if remembered:
-            self.world.store.roll_back(min(writes, remembered))
+    @rule(index=ANY)
+    def redis_falls_back(self, index):
+        """Fail-overs to replicas that lag, and back: any former state is served again."""
+        self.world.show(index)
 
     @rule()
     def redis_is_emptied(self):
-        self.world.store.wipe()
+        self.world.store.purge("run/0")
 
     def teardown(self):
-        """Everybody goes on until everything is folded; then every integer is compared."""
-        for owner in (*self.owners, self.owner_class(self.world)):
-            owner.consume(10**6)
+        """Everybody writes once more, then one owner folds what is left, and every integer is compared."""
+        for owner in self.owners:
+            owner.consume(len(self.world.log.records))
             owner.save()
         last = self.owner_class(self.world)
-        last.consume(10**6)
+        last.consume(len(self.world.log.records))
+        last.save()  # marks that it appended are folded with the next one
+        last.consume(len(self.world.log.records))
         last.save()
-        expected, stored = self.world.expected(), self.world.stored()
-        if expected != stored:
-            raise Miscounted(f"the reference has {expected}, the store {stored}")
+        self.world.check()
+        type(self).seen.update(self.world.seen)

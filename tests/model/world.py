@@ -1,164 +1,229 @@
-"""The real fold, snapshot and compare-and-set, owned as thinly as a comparator does it, on a log that a test writes."""
+"""One partition's log and store, what must be in them, and the one place that knows how a fold is built."""
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
+from typing import Final
 
 from shadow.adapters.memory_store import MemoryStore
 from shadow.errors import Refused
 from shadow.ports import Change
 from shadow.records.comparisons import BASELINE_PRODUCTION, CANDIDATE_HUMAN, CANDIDATE_PRODUCTION, tile_of_name
-from shadow.records.policy import Agreement, NoRegression
-from shadow.records.tallies import CLASSES, ClosedTile, Key
-from shadow.stream.fold import Fold
+from shadow.records.policy import Agreement, Latency, NoRegression
+from shadow.records.requests import MirroredRequest
+from shadow.records.tallies import CLASSES, ClosedTile, Tally
+from shadow.stream.answer import is_asked
+from shadow.stream.fold import MARK_GRACE_US, Fold
 from shadow.stream.slice import Slicer
-from shadow.stream.state import Counting, fields_from_state, state_from_fields
+from shadow.stream.state import Counting, FoldState, fields_from_state, state_from_fields
 from shadow.stream.tally import Tallier
-from tests.model.reference import reference
-from tests.stream.builders import CORRECT, SECOND, SLICES, SPEC, AnswersLog, counting, graders_of, request
-
-REQUESTS = 8
-SLOT = "run/0"
-SPEC_OF_ALL = replace(
+from tests.model.reference import ROLES, Counts, reference
+from tests.stream.builders import (
+    CORRECT,
+    HACK_RULES,
+    REWARD,
+    SECOND,
+    SLICES,
     SPEC,
-    deadlines_us={CANDIDATE_PRODUCTION: 20 * SECOND, BASELINE_PRODUCTION: 20 * SECOND, CANDIDATE_HUMAN: 90 * SECOND},
+    AnswersLog,
+    counting,
+    graders_of,
+    request,
 )
-CELLS = {
-    "graders": ("both", "reference only", "candidate alone", "neither"),
-    "agreement": ("candidate only", "baseline only"),
+
+SLOT: Final = "run/0"
+REQUESTS: Final = 10
+EVERY_S: Final = 4
+"""A request comes every so many seconds."""
+SPEC_OF_ALL: Final = replace(
+    SPEC,
+    partitions=400,
+    first_tile=1,
+    requests_from=1,
+    deadlines_us={CANDIDATE_PRODUCTION: 20 * SECOND, BASELINE_PRODUCTION: 20 * SECOND, CANDIDATE_HUMAN: 90 * SECOND},
+    rates={"human": 0.8},
+)
+GRADE_US: Final = 10 * SECOND + MARK_GRACE_US
+WORDS_BY_KIND: Final = {
+    "classes": CLASSES,
+    "missing": ("", "pairs' bytes", "pairs' µs", "no pair", "others' bytes", "others' µs"),
+    "graders": ("both", "production_only", "candidate_only", "neither"),
+    "agreement": ("candidate only", "baseline only", ""),
+    "broken": ("broken",),
 }
 
 
+class Miscounted(Exception):
+    """The store holds other integers than it must."""
+
+
 def counting_of_all() -> dict[str, Counting]:
-    """How the three comparisons count."""
-    people = Tallier([NoRegression("correct", against="human")], {"correct": ()})
+    """How the three comparisons count; the latency rule freezes its reference from the first answers."""
+    graders = (CORRECT, REWARD)
+    people = Tallier([NoRegression("correct", against="human")], {"correct": (), "reward": ()})
     return {
-        **counting((CORRECT,), (NoRegression("correct"),)),
+        **counting(graders, (*HACK_RULES, Latency(quantile=0.5))),
         BASELINE_PRODUCTION: Counting((), Tallier([], {}), (Agreement(),)),
-        CANDIDATE_HUMAN: Counting(tuple(graders_of(CORRECT)), people),
+        CANDIDATE_HUMAN: Counting(tuple(graders_of(*graders)), people),
     }
 
 
-class World:
-    """One partition's log and the store. Requests are constants of the log; every third one went wrong live."""
+def requests_of_all() -> dict[int, MirroredRequest | None]:
+    """The requests topic: ordinary ones, and one of each kind that is not."""
+    requests = {}
+    for offset in range(REQUESTS):
+        text = "please search" if offset % 4 else "hello"
+        body = b"wrong" if offset % 3 == 2 else b"right"
+        requests[offset] = request(offset + 1, text=text, live_body=body, duration_us=400 + 10 * offset)
+    copied, fallen_back, failed = requests[3], requests[6], requests[8]
+    return {
+        **requests,
+        3: replace(copied, live=None),
+        5: None,
+        6: replace(fallen_back, live=replace(fallen_back.live, failed_attempt="the candidate refused the connection")),
+        8: replace(failed, live=replace(failed.live, outcome="error", body=b"")),
+    }
 
-    def __init__(self) -> None:
+
+def new_fold(world: World, state: FoldState | None = None, fold_class: type[Fold] = Fold) -> Fold:
+    """A fold of the world's partition."""
+    requests, records = world.requests, world.log.records
+    return fold_class(
+        SPEC_OF_ALL,
+        Slicer(SLICES),
+        counting_of_all(),
+        lambda offsets: {offset: requests.get(offset) for offset in offsets},
+        lambda offsets: [records[offset] for offset in sorted(offsets)],
+        state,
+    )
+
+
+class World:
+    """The log, the store and the undisturbed fold beside them.
+
+    Args:
+        is_strict: Compare what is stored after each write, too, and not at the end only.
+    """
+
+    def __init__(self, *, is_strict: bool = True) -> None:
+        self.is_strict = is_strict
         self.log, self.store, self.time_us = AnswersLog(), MemoryStore(), 0
-        bodies = [b"wrong" if offset % 3 == 2 else b"right" for offset in range(REQUESTS)]
-        self.requests = {offset: request(offset + 1, live_body=body) for offset, body in enumerate(bodies)}
+        self.requests = requests_of_all()
+        self.seen: Counter[str] = Counter()
+        self.in_flight: list[tuple[str | None, Change]] = []
+        self._snapshots: list[Change] = []
+        self._undisturbed = new_fold(self)
+        self._tiles: dict[str, bytes] = {}
+        self._by_next: list[tuple[dict[str, bytes], dict[str, bytes]]] = []
+        self._remember()
 
     def append(self, content) -> None:
-        self.log.append(content, self.time_us)
+        """Append a record, at the broker's time of now."""
+        record, content = self.log.append(content, self.time_us)
+        if content is None:
+            self._undisturbed.state.counters["dead_letters"] += 1
+        effects = self._undisturbed.apply(record, content)
+        self._tiles = self._tiles | {tile.name: tile.to_bytes() for tile in effects.closed}
+        self._remember()
 
-    def expected(self):
-        """Closed tiles, open tiles and counters as the reference has them."""
-        records = [(record.time_us, content) for record, content in self.log.records]
-        lives = {offset: each.live.body for offset, each in self.requests.items()}
-        return reference(records, lives, SPEC_OF_ALL.tile_us, SPEC_OF_ALL.deadlines_us)
+    def _remember(self) -> None:
+        fields, _ = fields_from_state(self._undisturbed.state, only_changed=False)
+        self._by_next.append((fields, self._tiles))
 
-    def stored(self):
-        """The same out of the store."""
+    def swap(self, expected: str | None, change: Change) -> None:
+        """The store's compare-and-set; what it stored is checked and remembered.
+
+        Raises:
+            Refused: If another version is stored.
+        """
+        try:
+            self.store.swap(SLOT, expected, change)
+        except Refused:
+            self.seen["refused"] += 1
+            raise
+        if self.is_strict:
+            self._check_snapshot()
+        version, fields = self.store.load(SLOT)
+        self._snapshots.append(Change(version, fields, tiles=self._stored_tiles()))
+
+    def deliver(self, index: int) -> None:
+        """A write that was under way reaches the store now, perhaps for the second time."""
+        if self.in_flight:
+            expected, change = self.in_flight[index % len(self.in_flight)]
+            with suppress(Refused):
+                self.swap(expected, change)
+                self.seen["late write applied"] += 1
+
+    def show(self, index: int) -> None:
+        """The store shows any of its former states, as after fail-overs there and back."""
+        if self._snapshots:
+            self.store.purge(SLOT)
+            self.store.swap(SLOT, None, self._snapshots[index % len(self._snapshots)])
+
+    def _stored_tiles(self) -> dict[str, bytes]:
+        names = self.store.tile_names(SLOT)
+        return dict(zip(names, self.store.tiles(SLOT, names), strict=True))
+
+    def _check_snapshot(self) -> None:
+        """What is stored is the undisturbed fold's state at the `next` beside it, to the byte."""
+        _, fields = self.store.load(SLOT)
+        position = state_from_fields(fields, SPEC_OF_ALL).next
+        own = {name: value for name, value in fields.items() if name == "head" or ":" in name}
+        if self._by_next[position] != (own, self._stored_tiles()):
+            raise Miscounted(f"at {position} the fold is {self._by_next[position]}, the store {own}")
+
+    def check(self) -> None:
+        """At the end the whole log is folded, to the integers of the reference."""
         _, fields = self.store.load(SLOT)
         state = state_from_fields(fields, SPEC_OF_ALL)
-        names = self.store.tile_names(SLOT)
+        if state.next != len(self.log.records):
+            raise Miscounted(f"the store stands at {state.next}, the log ends at {len(self.log.records)}")
         closed = {}
-        for name, value in zip(names, self.store.tiles(SLOT, names), strict=True):
+        for name, value in self._stored_tiles().items():
             number, comparison = tile_of_name(name)
-            closed[comparison, number] = counts_in(ClosedTile.from_bytes(number, value, comparison).tally)
+            closed[comparison, number] = words_of(ClosedTile.from_bytes(number, value, comparison).tally)
         still_open = {
-            (name, number): counts
+            (name, number): words
             for name, compared in state.compared.items()
             for number, tally in compared.tallies.items()
-            if (counts := counts_in(tally))
+            if (words := words_of(tally))
         }
-        return closed, still_open, {name: state.counters[name] for name in ("records", "duplicate", "late")}
+        expected, found = self.expected(), Counts(closed, still_open, state.counters)
+        if expected != found:
+            raise Miscounted(f"the reference has {expected}, the store {found}")
+        self.seen.update(state.counters)
+        for counts in (*closed.values(), *still_open.values()):
+            self.seen.update({word: count for (slice, word), count in counts.items() if slice == "all"})
+        self.seen["tiles"] += len(closed)
+        self.seen["frozen latency reference"] += bool(state.main.references.frozen_us.keys() - {"total/0.95"})
+        self._check_snapshot()
+
+    def expected(self) -> Counts:
+        """What the reference counts."""
+        records = [(record.time_us, content) for record, content in self.log.records]
+        asked = {
+            (name, offset)
+            for name, roles in ROLES.items()
+            for offset, each in self.requests.items()
+            if each is not None and all(is_asked(role, each.key, SPEC_OF_ALL.rates.get(role, 1.0)) for role in roles)
+        }
+        return reference(records, self.requests, asked, SPEC_OF_ALL, GRADE_US)
 
 
-def counts_in(tally) -> Counter:
-    """The counts of slice `all` of a tally, in the reference's words."""
-    counts = Counter(dict(zip(CLASSES, tally.vectors.get(Key("all", "classes", ""), ()), strict=False)))
-    for kind, words in CELLS.items():
-        for key, vector in tally.vectors.items():
-            if key.slice == "all" and key.kind == kind:
-                counts.update(dict(zip(words, vector, strict=False)))
-                if kind == "agreement":
-                    counts["tie"] += vector[2] - vector[0] - vector[1]
+def words_of(tally: Tally) -> Counter[tuple[str, str]]:
+    """The counts of a tally by slice, in the reference's words; of the grades those of slice `all`."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for (slice, kind, name), vector in tally.vectors.items():
+        if kind == "graders" and slice != "all":
+            continue
+        prefix = f"{name} " if kind == "graders" else ""
+        for word, count in zip(WORDS_BY_KIND.get(kind, ()), vector, strict=False):
+            counts[slice, f"{prefix}{word}"] += count if word else 0
+    for key in [key for key in tally.vectors if key.kind == "agreement"]:
+        only_candidate, only_baseline, pairs = tally.vectors[key]
+        counts[key.slice, "tie"] += pairs - only_candidate - only_baseline
     return Counter({word: count for word, count in counts.items() if count})
 
 
-class Owner:
-    """An owner of the partition; any number of them may believe that they are the only one."""
-
-    fold_class = Fold
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.load()
-
-    def load(self) -> None:
-        """Take what is stored, and read the waiting requests' records again."""
-        self.closed = []
-        stored = self.world.store.load(SLOT)
-        self.version = None if stored is None else stored[0]
-        state = None if stored is None else self.state_from(stored[1])
-        self.fold = self.new_fold(state)
-        if state is not None:
-            places = {o: r for r, w in state.waiting.items() if not w.is_parked for o in w.offsets}
-            self.fold.restore([(places[offset], *self.world.log.records[offset]) for offset in sorted(places)])
-
-    def new_fold(self, state) -> Fold:
-        requests, records = self.world.requests, self.world.log.records
-        return self.fold_class(
-            SPEC_OF_ALL,
-            Slicer(SLICES),
-            counting_of_all(),
-            lambda offsets: {offset: requests.get(offset) for offset in offsets},
-            lambda offsets: [records[offset] for offset in sorted(offsets)],
-            state,
-        )
-
-    def state_from(self, fields):
-        return state_from_fields(fields, SPEC_OF_ALL)
-
-    def consume(self, count: int) -> None:
-        first = self.fold.state.next
-        for record, content in self.world.log.records[first : first + count]:
-            self.closed += self.fold.apply(record, content).closed
-
-    def change(self) -> Change:
-        fields, dropped = fields_from_state(self.fold.state, only_changed=self.version is not None)
-        tiles = {tile.name: tile.to_bytes() for tile in self.closed}
-        return Change(self.new_version(), fields, dropped, tiles)
-
-    def new_version(self) -> str:
-        return str(uuid.uuid4())
-
-    def save(self, *, is_answer_lost: bool = False, dies: bool = False) -> None:
-        """Write a checkpoint; refused means that the stored state is the only one.
-
-        Args:
-            is_answer_lost: Nothing comes back, so the version is read: the new one means that it was applied.
-            dies: The owner ends right after the write, and the next one loads.
-        """
-        change = self.change()
-        try:
-            self.write(change)
-        except Refused:
-            self.load()
-            return
-        if is_answer_lost and self.world.store.load(SLOT)[0] != change.version:
-            self.load()
-            return
-        self.saved(change)
-        if dies:
-            self.load()
-
-    def write(self, change: Change) -> None:
-        self.world.store.swap(SLOT, self.version, change)
-
-    def saved(self, change: Change) -> None:
-        self.version = change.version
-        self.closed.clear()
-        self.fold.state.stored()
