@@ -7,7 +7,7 @@ its two functions that run regular expressions, since those would run Python's `
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any, Final
 
 from jsonpath import JSONPathEnvironment, JSONPathError
@@ -45,23 +45,23 @@ class JsonPath:
         self.steps = _plain_steps(path)
         self._path: Any = _general(path) if self.steps is None else None
 
-    def values(self, document: Any) -> Iterator[Any]:
+    def values(self, document: Any) -> Sequence[Any]:
         """Every value at the path; nothing where there is none, or where the document is nested over 100 levels."""
         if self.steps is None:
             try:
-                yield from [match.value for match in self._path.finditer(document)]
+                return [match.value for match in self._path.finditer(document)]
             except (JSONPathError, RecursionError):
-                return
-            return
+                return ()
         for step in self.steps:
             document = _member(document, step)
             if document is _MISSING:
-                return
-        yield document
+                return ()
+        return (document,)
 
     def first(self, document: Any, default: Any = None) -> Any:
         """The first value at the path, or the default."""
-        return next(self.values(document), default)
+        found = self.values(document)
+        return found[0] if found else default
 
 
 def _member(document: Any, step: Step) -> Any:

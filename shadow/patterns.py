@@ -88,7 +88,8 @@ class PatternSet:
         if not self._single:
             return frozenset()
         subject = subject[:SUBJECT_BYTES_MAX]
-        indexes = frozenset(self._set.Match(subject))
+        indexes = self._set.Match(subject)
         if self._sentinel in indexes:
-            return indexes - {self._sentinel}
+            indexes.remove(self._sentinel)
+            return frozenset(indexes)
         return frozenset(i for i, pattern in enumerate(self._single) if pattern.search(subject) is not None)
