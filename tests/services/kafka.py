@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ClusterMetadata
 
 from shadow.adapters.embedded import LOOPBACK, ServerProcess, free_port
 from tests.services import ServiceMissing
@@ -60,6 +60,9 @@ class ApacheKafka:
 
     Args:
         settings: Broker settings by name, added to ours or in their place.
+        cluster_id: Id that it shares with other nodes, whose `controller.quorum.voters` stand in the settings; None:
+            it is alone.
+        port: Of the broker; None for a free one.
 
     Raises:
         ServiceMissing: If Java or the jars cannot be had (at start).
@@ -68,8 +71,12 @@ class ApacheKafka:
 
     version = VERSION
 
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, settings: Mapping[str, str] | None = None, *, cluster_id: str | None = None, port: int | None = None
+    ) -> None:
         self._settings = dict(settings or {})
+        self._cluster_id = cluster_id
+        self._wanted_port = port
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._process: ServerProcess | None = None
         self._port = 0
@@ -96,10 +103,20 @@ class ApacheKafka:
 
     def start(self) -> Self:
         """Format a new directory and start."""
+        self.launch()
+        try:
+            self.wait()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def launch(self) -> Self:
+        """Format a new directory and start, without waiting until it serves: a cluster needs several for that."""
         java, libs = java_program(), kafka_jars()
         self._temporary = tempfile.TemporaryDirectory(prefix="shadow-kafka-")
         try:
-            self._port = free_port()
+            self._port = self._wanted_port or free_port()
             self._write_settings(_other_free_port(self._port))
             self._format(java, libs)
             self._launch(java, libs)
@@ -107,6 +124,15 @@ class ApacheKafka:
             self.stop()
             raise
         return self
+
+    def wait(self) -> None:
+        """Wait until it serves.
+
+        Raises:
+            Unavailable: If it ended, or does not serve within a minute.
+        """
+        if self._process is not None:
+            self._process.wait_until(self._serves, timeout_s=60.0)
 
     def kill(self) -> None:
         """End it at once (SIGKILL); `restart` finds the data as they were."""
@@ -118,6 +144,7 @@ class ApacheKafka:
         if self._process is not None:
             self._process.stop(timeout_s=15.0)
         self._launch(java_program(), kafka_jars())
+        self.wait()
 
     def stop(self) -> None:
         """End it and remove its data."""
@@ -136,9 +163,10 @@ class ApacheKafka:
 
     def _write_settings(self, controller_port: int) -> None:
         broker, controller = self.bootstrap, f"{LOOPBACK}:{controller_port}"
+        alone = {"controller.quorum.bootstrap.servers": controller} if self._cluster_id is None else {}
         settings = {
             **_SETTINGS,
-            "controller.quorum.bootstrap.servers": controller,
+            **alone,
             "listeners": f"PLAINTEXT://{broker},CONTROLLER://{controller}",
             "advertised.listeners": f"PLAINTEXT://{broker}",
             "log.dirs": str(self.directory / "data"),
@@ -150,8 +178,9 @@ class ApacheKafka:
     def _format(self, java: str, libs: Path) -> None:
         """Give the data directory its cluster id."""
         command = [java, "-XX:TieredStopAtLevel=1", "-cp", f"{libs}/*", "kafka.tools.StorageTool", "format"]
+        identity = ["--standalone", "-t", new_cluster_id()] if self._cluster_id is None else ["-t", self._cluster_id]
         done = subprocess.run(
-            [*command, "--standalone", "-t", _cluster_id(), "-c", str(self.directory / "server.properties")],
+            [*command, *identity, "-c", str(self.directory / "server.properties")],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -168,7 +197,6 @@ class ApacheKafka:
             log_path=self.directory / "server.log",
             cwd=self.directory,
         )
-        self._process.wait_until(self._serves, timeout_s=60.0)
 
     def _serves(self) -> bool:
         """Whether the port answers, and every partition has the node as its leader.
@@ -177,11 +205,16 @@ class ApacheKafka:
         """
         try:
             socket.create_connection((LOOPBACK, self._port), timeout=1.0).close()
-            metadata = AdminClient({"bootstrap.servers": self.bootstrap}, logger=_silent).list_topics(timeout=2.0)
+            metadata = metadata_of(self.bootstrap, 2.0)
         except (OSError, KafkaException):
             return False
         leaders = {part.leader for topic in metadata.topics.values() for part in topic.partitions.values()}
-        return len(metadata.brokers) == 1 and leaders <= set(metadata.brokers)
+        return self._port in {broker.port for broker in metadata.brokers.values()} and leaders <= set(metadata.brokers)
+
+
+def metadata_of(bootstrap: str, timeout_s: float) -> ClusterMetadata:
+    """Brokers, topics and leaders. Raises KafkaException where nobody answers."""
+    return AdminClient({"bootstrap.servers": bootstrap}, logger=_silent).list_topics(timeout=timeout_s)
 
 
 def java_program() -> str:
@@ -207,7 +240,7 @@ def java_version(java: str) -> str:
     return found.group(1).decode() if found else "0"
 
 
-def _cluster_id() -> str:
+def new_cluster_id() -> str:
     """16 random bytes as Kafka writes them; a leading dash would be read as an option."""
     text = "-"
     while text.startswith("-"):
