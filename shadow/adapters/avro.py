@@ -20,7 +20,8 @@ import fastavro
 from fastavro.schema import fingerprint, load_schema, to_parsing_canonical_form
 
 from shadow.adapters.data import data_dir
-from shadow.adapters.shapes import SHAPES, Row, Shape
+from shadow.adapters.reader import REFUSED, reader_of
+from shadow.adapters.shapes import RECORDS, SHAPES, Row, Shape
 from shadow.adapters.varints import has_overflow
 from shadow.errors import InvalidRecord
 
@@ -43,6 +44,7 @@ class _Codec:
     from_row: Callable[[Row], Any]
     check: Callable[[Row], None]
     fast_bytes: Callable[[Any], bytes] | None
+    fast_record: Callable[[bytes, int], Any] | None
 
 
 def encode(record: object) -> bytes:
@@ -97,6 +99,27 @@ def decode(value: bytes | None, *, bytes_max: int = VALUE_BYTES_MAX) -> Any:
     codec = _codecs_by_prefix().get(value[:PREFIX_BYTES])
     if codec is None:
         raise _unknown(value)
+    if codec.fast_record is not None:
+        try:
+            return codec.fast_record(value, PREFIX_BYTES)
+        except REFUSED:
+            pass  # the general reader says what is wrong, if anything is
+    return _read_generally(codec, value)
+
+
+def decode_generally(value: bytes) -> Any:
+    """Read a record as `decode` does, without a compiled reader: slower, with the same result.
+
+    Raises:
+        InvalidRecord: If the value is not exactly one record that `encode` could have written.
+    """
+    codec = _codecs_by_prefix().get(value[:PREFIX_BYTES])
+    if codec is None:
+        raise _unknown(value)
+    return _read_generally(codec, value)
+
+
+def _read_generally(codec: _Codec, value: bytes) -> Any:
     buffer = BytesIO(value)
     buffer.seek(PREFIX_BYTES)
     try:
@@ -158,6 +181,7 @@ def _codec(shape: Shape, schema: Any, reader_schema: Any) -> _Codec:
         from_row=shape.from_row,
         check=shape.check,
         fast_bytes=shape.fast_bytes,
+        fast_record=None if shape.is_sound is None or reader_schema else reader_of(schema, RECORDS, shape.is_sound),
     )
 
 
