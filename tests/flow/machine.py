@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from shadow.cli.refold import refold
 from shadow.cli.supervise import Supervisor, shadow_command
 from shadow.cli.view import running_counts
 from shadow.records.decisions import Started
+from shadow.records.tallies import ClosedTile
 from shadow.stream.state import FoldState, slot_of, state_from_fields
 from tests.flow.harness import records_of, wait_until
 
@@ -41,8 +42,11 @@ class Machine:
         redis_url: The store.
         pairs: Pairs at which the run is promoted; by default more than any test sends.
         deadline: Of the candidate's calls.
+        evidence_deadline: How long after a tile's end its pairs may complete.
         candidate: Command of the candidate's server, to which its port is added; None: it doubles, and is wrong
             on some.
+        comparators: How many share the partitions; the second one is named `comparator-2`, and so on.
+        change: Changes the configuration before it is written.
     """
 
     def __init__(
@@ -53,17 +57,23 @@ class Machine:
         *,
         pairs: int = 10_000_000,
         deadline: str = "10s",
+        evidence_deadline: str = "30s",
         candidate: Sequence[str] | None = None,
+        comparators: int = 1,
+        change: Callable[[dict[str, Any]], object] = lambda tree: None,
     ) -> None:
+        self.comparators = ["comparator", *(f"comparator-{number}" for number in range(2, comparators + 1))]
         self._pairs = pairs
         self._deadline = deadline
+        self._evidence_deadline = evidence_deadline
         doubling = [sys.executable, "-m", "tests.flow.doubling"]
         self._models = {"production": doubling, "candidate": candidate or [*doubling, "--wrong-every", "50"]}
         self.folder = folder
         self.ports = {name: free_port() for name in ("proxy", "production", "candidate")}
         self.config = folder / "shadow.yaml"
-        token = uuid.uuid4().hex[:8]
-        self.config.write_text(yaml.safe_dump(self._tree(token, bootstrap, redis_url), sort_keys=False))
+        tree = self._tree(uuid.uuid4().hex[:8], bootstrap, redis_url)
+        change(tree)
+        self.config.write_text(yaml.safe_dump(tree, sort_keys=False))
         self.settings = wiring.settings_from(self.config)
         self.log = KafkaLog({"bootstrap.servers": bootstrap})
         self.store = RedisStore(redis_url)
@@ -71,7 +81,7 @@ class Machine:
         self.environment = {"XDG_STATE_HOME": str(folder / "state")}
         self.started: Started | None = None
 
-    def _tree(self, token: str, bootstrap: str, redis_url: str) -> dict[str, object]:
+    def _tree(self, token: str, bootstrap: str, redis_url: str) -> dict[str, Any]:
         return {
             "run": {"candidate": f"candidate-{token}", "production": "production-1"},
             "kafka": {"bootstrap.servers": bootstrap},
@@ -83,7 +93,7 @@ class Machine:
                 "partitions": PARTITIONS,
             },
             "tile": "1s",
-            "evidence_deadline": "30s",
+            "evidence_deadline": self._evidence_deadline,
             "proxy": {
                 "listen": f"127.0.0.1:{self.ports['proxy']}",
                 "upstream": f"http://127.0.0.1:{self.ports['production']}",
@@ -125,7 +135,7 @@ class Machine:
         reply = self.run("start", "--unsafe", "-o", "json")
         assert 0 == reply.returncode, reply.stderr
         wiring_run = json.loads(reply.stdout)["run"]
-        for role in ("proxy", "worker", "comparator", "gate"):
+        for role in ("proxy", "worker", *self.comparators, "gate"):
             self.start_role(role)
         writer = self.log.decisions(self.settings.topics.decisions, transactional_id(self.settings))
         self.started = next(run.started for run in runs_of(writer) if run.name == wiring_run)
@@ -143,7 +153,8 @@ class Machine:
         )
 
     def start_role(self, role: str) -> None:
-        command = shadow_command(role, "-c", str(self.config), "--admin-port", "0")
+        """Start a process by its member name: the role, and a number behind it for the second one."""
+        command = shadow_command(role.partition("-")[0], "-c", str(self.config), "--admin-port", "0")
         self.supervisor.start(role, command, {**self.environment, "SHADOW_MEMBER": role})
 
     def pid(self, role: str) -> int:
@@ -216,6 +227,11 @@ class Machine:
 
     def offline(self, partition: int) -> tuple[object, ...]:
         """The same from a fold of the log, up to where the stored snapshot stands."""
+        state, closed = self.refolded(partition)
+        return _comparable(state, {tile.name: tile.to_bytes() for tile in closed})
+
+    def refolded(self, partition: int) -> tuple[FoldState, list[ClosedTile]]:
+        """State and closed tiles from a fold of the log, up to where the stored snapshot stands."""
         assert self.started is not None
         records = records_of(self.log, self.settings.topics.answers)
         requests = {
@@ -225,8 +241,7 @@ class Machine:
         }
         fold = wiring.new_fold(self.settings, self.started, partition, wiring.decoded_requests(requests))
         until = int(str(self.head(partition)["next"]))
-        closed = refold(fold, (r for r in records if r.partition == partition and r.offset < until))
-        return _comparable(fold.state, {tile.name: tile.to_bytes() for tile in closed})
+        return fold.state, refold(fold, (r for r in records if r.partition == partition and r.offset < until))
 
 
 def _comparable(state: FoldState, tiles: dict[str, bytes | None]) -> tuple[object, ...]:
