@@ -1,0 +1,1 @@
+"""P3: a comparator that sleeps longer than its session, and wakes up while another one has its partitions."""
