@@ -249,8 +249,8 @@ class Store(Protocol):
         """Names of the closed tiles in the slot, in no order."""
         ...
 
-    def purge(self, slot: str) -> None:
-        """Delete everything of a slot."""
+    def purge(self, slot: str) -> bool:
+        """Delete everything of a slot, readable or not; False where there was nothing."""
         ...
 
     def problems(self) -> list[str]:

@@ -80,11 +80,13 @@ class MemoryStore:
             found = self._slots.get(slot)
             return [] if found is None else list(found.tiles)
 
-    def purge(self, slot: str) -> None:
-        """Delete everything of a slot."""
+    def purge(self, slot: str) -> bool:
+        """Delete everything of a slot, readable or not; False where there was nothing."""
         with self._lock:
             self._check_up()
+            is_there = slot in self._slots
             self._change({name: kept for name, kept in self._slots.items() if name != slot})
+            return is_there
 
     def problems(self) -> list[str]:
         """Nothing is ever wrong with memory's settings."""

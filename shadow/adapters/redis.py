@@ -145,9 +145,10 @@ class RedisStore:
         found = self._ask("list tiles", lambda client: client.hkeys(_key(slot, "tiles")))
         return [name.decode() for name in found]
 
-    def purge(self, slot: str) -> None:
-        """Delete everything of a slot."""
-        self._ask("delete a slot", lambda client: client.delete(_key(slot, "state"), _key(slot, "tiles")))
+    def purge(self, slot: str) -> bool:
+        """Delete everything of a slot, readable or not; False where there was nothing."""
+        keys = (_key(slot, "state"), _key(slot, "tiles"))
+        return bool(self._ask("delete a slot", lambda client: client.delete(*keys)))
 
     def problems(self) -> list[str]:
         """What is wrong with the settings of the server, or of each primary node of a cluster."""

@@ -34,7 +34,7 @@ def test_an_unknown_slot_is_empty(store: Store, slot: str) -> None:
     assert store.tile_names(slot) == []
     assert store.tiles(slot, ["1", "2"]) == [None, None]
     assert store.tiles(slot, []) == []
-    store.purge(slot)
+    assert not store.purge(slot)
 
 
 def test_what_was_changed_is_loaded(store: Store, slot: str) -> None:
@@ -73,7 +73,7 @@ def test_a_slot_that_is_gone_is_refused_to_its_owner(store: Store, slot: str) ->
     A store that lost everything does not take a change of what it does not have.
     """
     store.swap(slot, None, Change("v1", {"a": b"1"}, tiles={"1": b"t"}))
-    store.purge(slot)
+    assert store.purge(slot)
     assert store.load(slot) is None
     assert store.tile_names(slot) == []
     with pytest.raises(Refused, match="version none"):
