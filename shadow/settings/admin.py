@@ -6,7 +6,8 @@ from typing import Annotated, Self
 
 from pydantic import model_validator
 
-from shadow.settings.names import Text
+from shadow.errors import Usage
+from shadow.settings.names import ENV, Secret, Text
 from shadow.settings.section import Section, refused_whole
 from shadow.settings.units import count
 
@@ -18,13 +19,29 @@ class Admin(Section):
 
     Args:
         host: Address to listen on. Metrics and probes ask for no password, so it is the loopback by default.
+        token: What clients of the gate's `POST /v1/answers` must send as `Authorization: Bearer …`, best as
+            `env:NAME`. Without it these answers are taken on the loopback only.
     """
 
     host: Text = "127.0.0.1"
+    token: Secret | None = None
     proxy: Port = 9101
     worker: Port = 9102
     comparator: Port = 9103
     gate: Port = 9104
+
+    def bearer(self) -> str | None:
+        """The token as clients send it.
+
+        Raises:
+            Usage: If it is to come from a variable that is not set.
+        """
+        if self.token is None:
+            return None
+        text = self.token.get_secret_value()
+        if text.startswith(ENV):
+            raise Usage(f"admin.token: the environment variable {text.removeprefix(ENV)} is not set")
+        return text
 
     @model_validator(mode="after")
     def _check(self) -> Self:

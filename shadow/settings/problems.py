@@ -159,6 +159,8 @@ def is_secret(path: Path) -> bool:
     """Whether the value at a path may be a secret."""
     if path[:1] and path[0] in SECRET_SECTIONS and len(path) > 1:
         return True
+    if path == ("admin", "token"):
+        return True
     return len(path) >= 4 and path[0] == "workers" and path[2:4] == ("rewrite", "headers")
 
 
