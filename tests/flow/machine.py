@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -223,12 +223,12 @@ class Machine:
         state = state_from_fields(stored[1], spec)
         slot = slot_of(self.started.run, partition)
         names = self.store.tile_names(slot)
-        return _comparable(state, dict(zip(names, self.store.tiles(slot, names), strict=True)))
+        return comparable(state, dict(zip(names, self.store.tiles(slot, names), strict=True)))
 
     def offline(self, partition: int) -> tuple[object, ...]:
         """The same from a fold of the log, up to where the stored snapshot stands."""
         state, closed = self.refolded(partition)
-        return _comparable(state, {tile.name: tile.to_bytes() for tile in closed})
+        return comparable(state, {tile.name: tile.to_bytes() for tile in closed})
 
     def refolded(self, partition: int) -> tuple[FoldState, list[ClosedTile]]:
         """State and closed tiles from a fold of the log, up to where the stored snapshot stands."""
@@ -244,7 +244,8 @@ class Machine:
         return fold.state, refold(fold, (r for r in records if r.partition == partition and r.offset < until))
 
 
-def _comparable(state: FoldState, tiles: dict[str, bytes | None]) -> tuple[object, ...]:
+def comparable(state: FoldState, tiles: Mapping[str, bytes | None]) -> tuple[object, ...]:
+    """State and closed tiles of a partition as values that can be compared."""
     return (
         state.next,
         state.counters,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +15,9 @@ from shadow.cli.demo import wait_for_ports
 from shadow.errors import Unavailable
 from shadow.ports import LogGroup
 from shadow.records.answers import Tick
-from tests.flow.harness import records_of, send, wait_until
+from tests.flow.harness import records_of, wait_until
 from tests.flow.machine import PARTITIONS, Machine
+from tests.flow.traffic import Traffic
 from tests.services.kafka import ApacheKafka
 from tests.services.redis import RedisServer
 
@@ -34,39 +34,6 @@ def store(redis_server: RedisServer) -> Iterator[RedisServer]:
     """A durable redis-server of one test alone."""
     with RedisServer(is_durable=True, arguments=("--appendfsync", "always")) as started:
         yield started
-
-
-class Traffic:
-    """Clients that send batch after batch in a thread until told to stop."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.sent = 0
-        self.statuses: dict[int, int] = {}
-
-    def __enter__(self) -> Traffic:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(60)
-        assert not self._thread.is_alive(), "the clients did not end"
-
-    def more(self, count: int) -> None:
-        """Wait until so many more requests were answered."""
-        wanted = self.sent + count
-        wait_until(lambda: self.sent >= wanted or not self._thread.is_alive(), f"{count} more requests are answered")
-        assert self._thread.is_alive(), "the clients failed"
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            for status, count in send(self._port, 50, first=self.sent, concurrency=8).items():
-                self.statuses[status] = self.statuses.get(status, 0) + count
-            self.sent += 50
-            self._stop.wait(0.05)
 
 
 def play(machine: Machine, fault: Callable[[Traffic], None]) -> Traffic:

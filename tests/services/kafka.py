@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, ClusterMetadata
+from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[attr-defined]
 
 from shadow.adapters.embedded import LOOPBACK, ServerProcess, free_port
 from tests.services import ServiceMissing

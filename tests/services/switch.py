@@ -3,7 +3,7 @@
     client ──► switch ──► primary            client ──► switch     primary (cut)
                                                            └─────► replica, since `lead_to`
 
-What a fail-over looks like to a client of a virtual address: every connection breaks, the next one finds another server.
+What a fail-over looks like behind a virtual address: every connection breaks, the next one finds another server.
 """
 
 from __future__ import annotations
