@@ -300,9 +300,13 @@ def metrics_table(metrics: list[Metric]) -> str:
 
 
 def commands() -> dict[str, Callable[..., Any]]:
-    """The function of each command, in the order of the list of commands."""
-    found = {command.callback.__name__: inspect.unwrap(command.callback) for command in app_for([]).registered_commands}
-    return {name: found[name] for name in MODULE_BY_COMMAND}
+    """The function of each command, in the order of the list of commands; of a group `GROUP.COMMAND`."""
+    app = app_for([])
+    found = {command.callback.__name__: inspect.unwrap(command.callback) for command in app.registered_commands}
+    for group in app.registered_groups:
+        for command in group.typer_instance.registered_commands:
+            found[f"{group.typer_instance.info.name}.{command.name}"] = inspect.unwrap(command.callback)
+    return {name: found[name] for first in MODULE_BY_COMMAND for name in found if name.partition(".")[0] == first}
 
 
 def options_table(command: Callable[..., Any]) -> str:

@@ -20,6 +20,8 @@ from shadow.metrics import Metrics
 
 log = logging.getLogger("shadow.admin")
 
+BODY_BYTES_MAX = 1 << 20
+"""Largest body of a request to a route."""
 START_S = 10.0
 STOP_S = 2.0
 
@@ -33,7 +35,8 @@ class AdminServer:
         metrics: Served as /metrics.
         readiness: Says whether the process can do its work now, and why not in one line. Called on the
             server's thread.
-        routes: More routes of this process, served beside the three; their handlers must not block.
+        routes: More routes of this process, of any method, served beside the three. Their handlers must not block,
+            and must refuse who may not call them: metrics and probes are for everybody who reaches the port.
 
     Raises:
         Usage: If the address is not to be had.
@@ -65,7 +68,8 @@ class AdminServer:
             self._thread.join(STOP_S + 1.0)
 
     def _runner_of(self, routes: Iterable[web.RouteDef]) -> web.AppRunner:
-        app = web.Application(client_max_size=1 << 20)
+        # One byte more than is allowed, because the client is refused at the limit itself.
+        app = web.Application(client_max_size=BODY_BYTES_MAX + 1)
         app.add_routes(
             [
                 web.get("/metrics", self._serve_metrics),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from aiohttp import web
 
 from consumers.loop import Readiness, serve, wait_for
 from shadow.adapters.admin import AdminServer
@@ -43,17 +45,25 @@ class Attached:
 Body = Callable[[Attached, threading.Event], object]
 
 
-def serve_attached(name: str, settings: Settings, metrics: Metrics, admin_port: int, body: Body) -> int:
+def serve_attached(
+    name: str,
+    settings: Settings,
+    metrics: Metrics,
+    admin_port: int,
+    body: Body,
+    routes: Iterable[web.RouteDef] = (),
+) -> int:
     """Serve the admin port, wait for Kafka and for a run, then run the process's own loop until the run ends.
 
     When the run has been decided, the process waits for the next one of its configuration.
 
     Args:
         body: Gets the run and a flag that is set when the run or the process shall end; returns when it has drained.
+        routes: More routes of the admin port.
     """
     readiness = Readiness("waiting for kafka")
     attached = Attached(settings, wiring.open_log(settings), _NO_RUN, metrics, readiness)
-    admin = AdminServer(settings.admin.host, admin_port, metrics, lambda: attached.readiness())
+    admin = AdminServer(settings.admin.host, admin_port, metrics, lambda: attached.readiness(), routes)
     log.info("%s: metrics and probes on %s:%d", name, settings.admin.host, admin.port)
 
     def run(stop: threading.Event) -> None:

@@ -42,6 +42,11 @@ def worker_group(settings: Settings, run: str, role: str) -> str:
     return f"shadow.{settings.topics.requests if role == PRODUCTION else run}.{role}"
 
 
+def comparator_group(run: str) -> str:
+    """Consumer group of a run's comparators."""
+    return f"shadow.{run}.comparator"
+
+
 def runs_of(writer: DecisionWriter) -> list[Run]:
     """All runs that the topic knows, oldest first."""
     return runs_in(decisions_in(writer.read()))

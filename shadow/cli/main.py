@@ -23,6 +23,8 @@ MODULE_BY_COMMAND: Final = {
     "explain": "runs",
     "replay": "replay",
     "archive": "archive",
+    "answers": "answers",
+    "purge": "purge",
     "evaluate": "judge",
     "doctor": "doctor",
     "proxy": "roles",

@@ -19,8 +19,9 @@ from shadow.adapters.logs import configure
 from shadow.adapters.orphan import end_with_parent
 from shadow.cli import parts, wiring
 from shadow.cli.attach import Attached, serve_attached
-from shadow.cli.begin import transactional_id, worker_group
+from shadow.cli.begin import comparator_group, transactional_id, worker_group
 from shadow.cli.exits import exiting
+from shadow.gate.history import Run
 from shadow.metrics import Metrics
 from shadow.records.answers import EVERY_RUN
 from shadow.records.comparisons import PRODUCTION
@@ -145,7 +146,7 @@ def comparator(
                 started=attached.started,
                 spec=wiring.fold_spec(settings, attached.started),
                 topics=wiring.topic_names(settings),
-                group=f"shadow.{attached.started.run}.comparator",
+                group=comparator_group(attached.started.run),
                 member=wiring.member_name("comparator"),
             ),
             log_=attached.log,
@@ -174,9 +175,12 @@ def gate(
 ) -> int:
     """Judge closed tiles in order and decide once."""
     from consumers.gate import Gate
+    from shadow.api.answers import AnswersApi
+    from shadow.cli.answers import plan_of
 
     settings = _begin(config, log_format, log_level)
     metrics = Metrics("gate")
+    answers = AnswersApi(settings.admin.host, settings.admin.bearer())
 
     def body(attached: Attached, stop: threading.Event) -> None:
         store = wiring.open_store(settings)
@@ -184,13 +188,14 @@ def gate(
         gate_ = Gate(attached.started, settings.policy(), store, writer, metrics, WallClock())
         attached.readiness = gate_.readiness
         try:
-            gate_.run(stop)
+            with answers.serving(attached.log, lambda: plan_of(settings, Run(attached.started, ())), WallClock()):
+                gate_.run(stop)
         finally:
             writer.close()
             store.close()
 
     port = settings.admin.gate if admin_port is None else admin_port
-    return serve_attached("gate", settings, metrics, port, body)
+    return serve_attached("gate", settings, metrics, port, body, answers.routes())
 
 
 def _begin(config: Path, log_format: str, log_level: str) -> Settings:

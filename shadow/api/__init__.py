@@ -1,0 +1,1 @@
+"""HTTP dialects of the gate's admin port."""
