@@ -71,6 +71,7 @@ def play(machine: Machine, outage: Outage) -> None:
     assert {200: outage.after} == send(port, outage.after, first=outage.before + outage.during)
     machine.supervisor.stop(["proxy"])
     machine.settle()
+    machine.supervisor.stop(["comparator"])  # what is stored stands still while it is compared
 
 
 def check(machine: Machine, outage: Outage) -> None:
