@@ -224,6 +224,8 @@ class Comparator:
         if self._plan.writes_pairs:
             for pair in effects.pairs:
                 self._output.pair(partition, pair)
+        if not effects.asks:
+            return
         marked: set[tuple[int, str]] = set()
         for ask in effects.asks:
             if not ask.is_marked and (ask.request_offset, ask.comparison) not in marked:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from shadow.adapters.avro import decode
 from shadow.errors import InvalidRecord
 from shadow.records.answers import EVERY_RUN, Answer, AnswersRecord, RecordedGrade, Report, Tick
 from shadow.records.log import LogRecord
 from shadow.records.requests import MirroredRequest
+
+_EVERY_RUN: Final = EVERY_RUN.encode()
 
 
 def content_of(record: LogRecord, run: str) -> AnswersRecord | None:
@@ -16,16 +20,18 @@ def content_of(record: LogRecord, run: str) -> AnswersRecord | None:
         InvalidRecord: If it cannot be decoded, or does not belong where it stands.
     """
     header = record.headers.get("run")
-    if header is not None and header not in (run.encode(), EVERY_RUN.encode()):
+    if header is not None and header != _EVERY_RUN and header != run.encode():
         return None
     content = decode(record.value)
-    if not isinstance(content, Answer | Tick | RecordedGrade | Report):
-        raise InvalidRecord(f"a {type(content).__name__} does not belong into {record.topic}")
-    if isinstance(content, Answer) and content.request_partition != record.partition:
-        raise InvalidRecord(
-            f"an answer to partition {content.request_partition} stands in partition {record.partition}"
-        )
-    return content
+    if isinstance(content, Answer):
+        if content.request_partition != record.partition:
+            raise InvalidRecord(
+                f"an answer to partition {content.request_partition} stands in partition {record.partition}"
+            )
+        return content
+    if isinstance(content, Tick | RecordedGrade | Report):
+        return content
+    raise InvalidRecord(f"a {type(content).__name__} does not belong into {record.topic}")
 
 
 def request_in(record: LogRecord) -> MirroredRequest | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 from shadow.graders.graded import Graded
 from shadow.graders.rule import Plain, failed, passed
-from shadow.graders.tag import content_of, counts
 from shadow.records.grades import Grade
 
 
@@ -23,13 +23,18 @@ class AnswerTag(Plain):
 
     tag: str = "answer"
 
+    @cached_property
+    def _tags(self) -> tuple[str, str]:
+        return f"<{self.tag}>", f"</{self.tag}>"
+
     def grade(self, answer: Graded, other: Graded | None) -> Grade:
         """Grade the form only; whether the result is right is for other graders to say."""
         text = answer.text()
-        opened, closed = counts(text, self.tag)
-        if (opened, closed) != (1, 1):
+        opening, closing = self._tags
+        opened, closed = text.count(opening), text.count(closing)
+        if opened != 1 or closed != 1:
             return failed(f"<{self.tag}> opens {opened:,} times and closes {closed:,} times, expected is once each")
-        content = content_of(text, self.tag)
-        if content is None:
+        start, end = text.find(opening) + len(opening), text.find(closing)
+        if end < start:
             return failed(f"</{self.tag}> stands before <{self.tag}>")
-        return passed() if content else failed(f"<{self.tag}> is empty")
+        return passed() if text[start:end].strip() else failed(f"<{self.tag}> is empty")

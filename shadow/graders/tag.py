@@ -17,8 +17,3 @@ def content_of(text: str, tag: str) -> str | None:
         return None
     start += len(opening)
     return text[start : text.find(closing, start)].strip()
-
-
-def counts(text: str, tag: str) -> tuple[int, int]:
-    """How often the tag opens and closes."""
-    return text.count(f"<{tag}>"), text.count(f"</{tag}>")

@@ -157,10 +157,10 @@ class Decider:
         self._decide(request, waiting, name, result, exchange)
 
     def _decide(self, request: int, waiting: Waiting, name: str, result: str, exchange: MirroredRequest | None) -> None:
-        state = self._state
-        state.compared[name].decided[CLASSES.index(result)] += 1
+        state, compared = self._state, self._state.compared[name]
+        compared.decided[CLASSES.index(result)] += 1
         del waiting.undecided[name]
-        state.compared[name].open.discard(request)
+        compared.open.discard(request)
         self._held.pop((request, name), None)
         if waiting.undecided:
             state.changed.add(waiting.tile)

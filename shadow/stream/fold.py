@@ -181,13 +181,13 @@ class Fold:
     def _apply_answer(self, answer: Answer, offset: int, effects: Effects) -> None:
         state, request = self.state, answer.request_offset
         waiting = state.waiting.get(request)
-        if waiting is None and request in state.met:
-            self._count_repeat(answer, is_there=False)
-            return
+        is_new = waiting is None
         if waiting is None:
-            waiting = Waiting(self._tile_of(answer))
+            if request in state.met:
+                self._count_repeat(answer, is_there=False)
+                return
+            waiting = Waiting(self._tile_of(answer), [offset])
             waiting.add_answer(answer)
-            waiting.offsets.append(offset)
             self._meet(request, waiting, is_late=self._is_late(answer, waiting.tile))
         else:
             self._unpark(request, waiting)
@@ -204,14 +204,21 @@ class Fold:
                 self._decider.decide_class(request, waiting, name, "unreadable")
         else:
             self._decider.grade_complete(request, waiting, effects)
-        self._park(waiting)
+        if waiting.undecided:
+            if is_new:
+                state.keep(request, waiting)
+            self._park(waiting)
 
     def _tile_of(self, answer: Answer) -> int:
         return self.state.main.tiles.tile_of(answer.request_time_us, self.spec.first_tile)
 
     def _is_late(self, answer: Answer, tile: int) -> bool:
         """Whether the tile of a record's request is closed in every comparison that uses its role."""
-        return all(tile < self.state.compared[name].tiles.oldest for name in self._by_role[answer.role])
+        compared = self.state.compared
+        for name in self._by_role[answer.role]:  # noqa: SIM110 -- `all` takes 0.4 µs more for every record
+            if tile >= compared[name].tiles.oldest:
+                return False
+        return True
 
     def _count_repeat(self, answer: Answer, *, is_there: bool) -> None:
         """Count a record that changes nothing: its role is there already, or nobody waits for it."""
@@ -219,16 +226,14 @@ class Fold:
         self.state.counters["late" if is_late else "duplicate"] += 1
 
     def _meet(self, request: int, waiting: Waiting, *, is_late: bool = False) -> None:
-        """Have every comparison wait for a request, or decide it where the comparison will never pair it."""
+        """Have every comparison decide a request that it will never pair; the caller keeps it for the others."""
         state = self.state
         state.met.add(request)
         state.counters["late"] += is_late
         waiting.undecided = {name: Undecided() for name in self._roles}
-        state.keep(request, waiting)
         # Read now where no record carried it: what is known of a request must not depend on who asks for it first.
         exchange = self._decider.exchange_of(request, waiting)
         for name, compared in state.compared.items():
-            compared.wait_for((request,))
             if exchange is None:
                 self._decider.decide_class(request, waiting, name, "unreadable")
             elif not self._is_asked(exchange.key, name):
@@ -238,7 +243,8 @@ class Fold:
 
     def _is_asked(self, key: str, name: str) -> bool:
         """Whether every role of a comparison is asked about a key."""
-        return all(is_asked(role, key, self.spec.rates[role]) for role in self._sampled[name])
+        sampled = self._sampled[name]
+        return not sampled or all(is_asked(role, key, self.spec.rates[role]) for role in sampled)
 
     def _park(self, waiting: Waiting) -> None:
         """Let go of what is only kept for a comparison that may wait for hours."""
@@ -315,7 +321,9 @@ class Fold:
         for request in unmet:
             fresh = Waiting(compared.tiles.oldest, exchange=found.get(request))
             self._meet(request, fresh)
-            self._park(fresh)
+            if fresh.undecided:
+                self.state.keep(request, fresh)
+                self._park(fresh)
         for request in sorted({*unmet, *known}):
             kept = waiting.get(request)
             if kept is None or name not in kept.undecided or kept.undecided[name].is_held:

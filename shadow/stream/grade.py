@@ -71,19 +71,17 @@ def grade_pair(
         recorded: Grades already read from the log, by (grader, role).
     """
     grades = PairGrades()
-    sides = tuple(
-        (answer, answer.role, other, _failure_of(answer))
-        for answer, other in ((production, None), (candidate, production))
+    sides = (
+        (production, production.role, None, _failure_of(production)),
+        (candidate, candidate.role, production, _failure_of(candidate)),
     )
     for grader in graders:
         name = grader.name
         by_role = grades.known[name] = {}
         for answer, role, other, failure in sides:
-            if failure is not None:
-                by_role[role] = failure
-                continue
-            known = recorded.get((name, role)) if recorded else None
-            grade = known if known is not None else grade_safely(grader, answer, other)
+            grade: Grade | Ask = (
+                failure or (recorded.get((name, role)) if recorded else None) or grade_safely(grader, answer, other)
+            )
             if isinstance(grade, Ask):
                 grades.asks[name, role] = grade
             else:

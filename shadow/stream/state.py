@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Any, Final
 
 from shadow.errors import InvalidRecord
@@ -148,14 +148,10 @@ class Compared:
     changed: set[int] = field(default_factory=set)
     _order: list[int] = field(default_factory=list)
 
-    def wait_for(self, requests: Sequence[int]) -> None:
-        """Requests that were met are not decided yet."""
-        self.open.update(requests)
-        if len(requests) == 1:
-            heappush(self._order, requests[0])
-        else:
-            self._order.extend(requests)
-            heapify(self._order)
+    def wait_for(self, request: int) -> None:
+        """A request that was met is not decided yet."""
+        self.open.add(request)
+        heappush(self._order, request)
 
     def first_undecided(self, met: Offsets) -> int:
         """The first request offset that is not decided: all before it are."""
@@ -201,10 +197,12 @@ class FoldState:
     changed: set[int] = field(default_factory=set)
 
     def keep(self, request: int, waiting: Waiting) -> None:
-        """A request waits."""
+        """A request waits for the comparisons that have not decided it."""
         self.waiting[request] = waiting
         self.by_tile.setdefault(waiting.tile, set()).add(request)
         self.changed.add(waiting.tile)
+        for name in waiting.undecided:
+            self.compared[name].wait_for(request)
 
     def forget(self, request: int) -> None:
         """A request, which may have waited, is decided by every comparison."""
@@ -319,8 +317,6 @@ def state_from_fields(fields: Mapping[str, bytes], spec: FoldSpec) -> FoldState:
                 undecided = {each: Undecided() for each in names}
                 state.keep(request, Waiting(int(tile), offsets, undecided, is_parked=is_parked))
     state.changed.clear()
-    for name, compared in state.compared.items():
-        compared.wait_for([request for request, waiting in state.waiting.items() if name in waiting.undecided])
     return state
 
 
