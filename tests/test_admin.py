@@ -9,14 +9,14 @@ import urllib.request
 import pytest
 from aiohttp import web
 
-from shadow.adapters.admin import AdminServer
+from shadow.adapters.admin import BODY_BYTES_MAX, AdminServer
 from shadow.errors import Usage
 from shadow.metrics import Metrics
 
 
-def get(server: AdminServer, path: str) -> tuple[int, str]:
+def get(server: AdminServer, path: str, body: bytes | None = None) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=5) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", body, timeout=5) as reply:
             return reply.status, reply.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -55,6 +55,24 @@ def test_more_routes_are_served_beside_them() -> None:
     server = AdminServer("127.0.0.1", 0, Metrics("gate"), lambda: (True, "ok"), [web.get("/v1/runs", runs)])
     try:
         assert get(server, "/v1/runs") == (200, '["one"]')
+    finally:
+        server.stop()
+
+
+def test_a_route_may_take_a_body() -> None:
+    """
+    POST is served where a process says so, with a body of up to 1 MiB; a larger one, and other methods, are refused.
+    """
+
+    async def length(request: web.Request) -> web.Response:
+        return web.Response(text=str(len(await request.read())), status=202)
+
+    server = AdminServer("127.0.0.1", 0, Metrics("gate"), lambda: (True, "ok"), [web.post("/v1/length", length)])
+    try:
+        for size, status in ((0, 202), (BODY_BYTES_MAX, 202), (BODY_BYTES_MAX + 2, 413)):
+            assert status == get(server, "/v1/length", bytes(size))[0]
+        assert 405 == get(server, "/v1/length")[0]
+        assert 405 == get(server, "/metrics", b"x")[0]
     finally:
         server.stop()
 

@@ -68,7 +68,7 @@ class AdminServer:
             self._thread.join(STOP_S + 1.0)
 
     def _runner_of(self, routes: Iterable[web.RouteDef]) -> web.AppRunner:
-        # One byte more than is allowed, because the client is refused at the limit itself.
+        # One byte more than is allowed: versions of aiohttp differ in whether the limit itself is refused.
         app = web.Application(client_max_size=BODY_BYTES_MAX + 1)
         app.add_routes(
             [

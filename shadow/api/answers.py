@@ -183,7 +183,7 @@ class AnswersApi:
                 403, f"without admin.token answers are taken on the loopback only, and this port is on {self._host}"
             )
         # A page that had its own name resolved to this machine would be let in otherwise.
-        elif not _is_loopback(urlsplit(f"//{request.host}").hostname or ""):
+        elif not _is_loopback(_host_of(request)):
             raise _Refusal(403, "without admin.token the port must be called by a loopback address, not by a name")
 
     async def _take(self, call: _Call) -> Receipt:
@@ -223,11 +223,14 @@ async def _body(request: web.Request) -> bytes:
         raise _Refusal(413, too_large)
     try:
         async with asyncio.timeout(BODY_S):
-            return await request.read()
+            body = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise _Refusal(413, too_large) from error
     except TimeoutError as error:
         raise _Refusal(408, f"the body did not arrive within {BODY_S:g} s") from error
+    if len(body) > BODY_BYTES_MAX:
+        raise _Refusal(413, too_large)
+    return body
 
 
 def _call_of(body: bytes) -> _Call:
@@ -246,6 +249,14 @@ def _call_of(body: bytes) -> _Call:
     if not isinstance(late, bool):
         raise _Refusal(400, f"late: read {shown(late)}, must be true or false")
     return _Call(run, answers, late)
+
+
+def _host_of(request: web.Request) -> str:
+    """The host that the client called, without its port; empty where the header is none."""
+    try:
+        return urlsplit(f"//{request.host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _is_loopback(host: str) -> bool:
