@@ -47,12 +47,19 @@ def closed_of(machine: Machine) -> Tally:
     return total
 
 
+def late_of(machine: Machine) -> int:
+    """Records that came when the tile of their request had closed."""
+    return sum(int(machine.head(partition)["counters"]["late"]) for partition in range(PARTITIONS))
+
+
 def play(machine: Machine, outage: Outage) -> None:
     """Traffic before, during and after the workers' absence; the gate looks at it all the time."""
     machine.start()
     wait_for_ports(machine.ports.values(), machine.supervisor)
     wait_until(lambda: all(machine.head(partition) for partition in range(PARTITIONS)), "the first checkpoint")
     port = machine.ports["proxy"]
+    answers = machine.folder / "worker.log"
+    wait_until(lambda: "answering partitions" in answers.read_text(), "the worker is at work")
     assert {200: outage.before} == send(port, outage.before)
     wait_until(lambda: machine.classes()["paired"] == outage.before, "the first requests are paired")
     machine.supervisor.stop(["worker"])
@@ -68,6 +75,7 @@ def play(machine: Machine, outage: Outage) -> None:
     unmet = {each["condition"] for each in held["judgement"]["conditions"] if not each["met"]}
     assert "coverage" in unmet
     machine.start_role("worker")
+    wait_until(lambda: late_of(machine) == outage.during, "everything of the outage comes late", timeout_s=300)
     assert {200: outage.after} == send(port, outage.after, first=outage.before + outage.during)
     machine.supervisor.stop(["proxy"])
     machine.settle()
@@ -78,8 +86,7 @@ def check(machine: Machine, outage: Outage) -> None:
     """Everything of the outage is late and missing, and no grade speaks against the candidate."""
     counts = machine.classes()
     assert (outage.before + outage.after, outage.during) == (counts["paired"], counts["missing"])
-    late = sum(int(machine.head(partition)["counters"]["late"]) for partition in range(PARTITIONS))
-    assert outage.during == late
+    assert outage.during == late_of(machine)
     tally = closed_of(machine)
     for name in ("correct", "tagged"):
         both, production_only, candidate_only, neither = tally.vectors[Key("all", "graders", name)]
@@ -95,7 +102,7 @@ def test_workers_stopped_past_the_deadline(tmp_path: Path, kafka: ApacheKafka, r
     Workers that are away for longer than the evidence deadline: their requests are missing, their answers late, the
     gate holds and says coverage, and nothing is counted against the candidate.
     """
-    outage = Outage(stopped_s=0.0, deadline="4s", before=300, during=200, after=300)
+    outage = Outage(stopped_s=0.0, deadline="10s", before=300, during=200, after=300)
     with Machine(
         tmp_path, kafka.bootstrap, redis_server.url, evidence_deadline=outage.deadline, deadline="3s", candidate=PERFECT
     ) as machine:
