@@ -32,6 +32,7 @@ from shadow.adapters.kafka_client import (
     unavailable,
 )
 from shadow.adapters.kafka_embedded import end_of
+from shadow.adapters.kafka_orphans import Orphans
 from shadow.adapters.kafka_reader import check_embedded, error_in
 from shadow.errors import BrokenEvidence, ShadowError, Unavailable
 from shadow.records.log import LogRecord
@@ -60,7 +61,11 @@ class KafkaGroup:
         if not is_embedded:
             # The embedded broker does not hand over the partitions of members that are static.
             merged["group.instance.id"] = member
-        if merged.get("group.protocol") != "consumer":
+        is_classic = merged.get("group.protocol") != "consumer"
+        # Where the broker assigns, it finishes every rebalance itself.
+        self._orphans = Orphans(properties, topic, group, member) if is_classic and not is_embedded else None
+        self._partitions = 0
+        if is_classic:
             merged["partition.assignment.strategy"] = "cooperative-sticky"
             merged.setdefault("heartbeat.interval.ms", str(max(100, int(merged["session.timeout.ms"]) // 3)))
         else:
@@ -84,6 +89,9 @@ class KafkaGroup:
 
     def _join(self) -> None:
         self._consumer = client(Consumer, self._merged, self._health)
+        self._subscribe()
+
+    def _subscribe(self) -> None:
         asking(
             f"join the group {self._group}",
             lambda: self._consumer.subscribe(
@@ -103,6 +111,7 @@ class KafkaGroup:
         self._raise_trouble()
         if self._waiting:
             self._start(self._waiting)
+        self._adopt()
         records = []
         for message in asking("read", lambda: consume(self._consumer, max_records, timeout_s)):
             if message.error() is not None:
@@ -120,6 +129,23 @@ class KafkaGroup:
             self._raise_trouble()
             check_reachable(self._consumer, self._health)
         return records
+
+    def _adopt(self) -> None:
+        """Leave and join again where partitions are nobody's, since only that makes the broker ask for a rebalance."""
+        if self._orphans is None or self._health.trouble is not None:
+            return
+        if self._partitions == 0:
+            try:
+                found = self._consumer.list_topics(self._topic, timeout=METADATA_S).topics[self._topic]
+            except KafkaException as raised:
+                log.debug("the partitions of %s are not known yet: %s", self._topic, sentence(error_of(raised)))
+                return
+            self._partitions = len(found.partitions)
+        orphans = self._orphans.found(self._partitions)
+        if orphans:
+            log.warning("group %s: nobody owns the partitions %s; joining again", self._group, sorted(orphans))
+            self._consumer.unsubscribe()
+            self._subscribe()
 
     def _note(self, message: Any) -> None:
         error = message.error()
