@@ -28,12 +28,12 @@ def store(redis_server: RedisServer) -> Iterator[RedisServer]:
         yield started
 
 
-def everything_killed(folder: Path, broker: ApacheKafka, store: RedisServer, *, chaos: tuple[int, int, int]) -> None:
-    """kill -9 of every process but the proxy, and of both services; chaos: seed, moments, requests."""
-    seed, moments, requests = chaos
+def everything_killed(folder: Path, broker: ApacheKafka, store: RedisServer, size: tuple[int, int, int, int]) -> None:
+    """kill -9 of every process but the proxy, and of both services; size: seed, moments, requests, their rate."""
+    seed, moments, requests, rate = size
     with Machine(folder, broker.bootstrap, store.url, comparators=2, evidence_deadline="10m") as machine:
         strikes = {**members_of(machine), "redis": restarting(store), "kafka": restarting(broker)}
-        sent = under_traffic(machine, Chaos(seed, moments, requests, strikes).play, rate=400)
+        sent = under_traffic(machine, Chaos(seed, moments, requests, strikes).play, rate=rate)
         wait_for_gate(machine)
         machine.supervisor.stop()
         sums = check_offline(machine)
@@ -47,7 +47,7 @@ def test_p1_everything_killed_counts_the_same(tmp_path: Path, broker: ApacheKafk
     P1: two comparators, worker, gate, Redis and Kafka killed while requests flow: every counter, tile and the gate's
     digest equal an offline fold of the same log, classes sum to the requests seen, no pair is doubled.
     """
-    everything_killed(tmp_path, broker, store, chaos=(1, 6, 3000))
+    everything_killed(tmp_path, broker, store, (1, 6, 1500, 100))
 
 
 @pytest.mark.soak
@@ -56,4 +56,4 @@ def test_p1_everything_killed_at_60_moments(tmp_path: Path, broker: ApacheKafka,
     """
     P1: the same with 100,000 requests and 60 moments.
     """
-    everything_killed(tmp_path, broker, store, chaos=(2, 60, 100_000))
+    everything_killed(tmp_path, broker, store, (2, 60, 100_000, 500))

@@ -1,0 +1,171 @@
+"""P17: how long recovery takes, and how fresh the counts are: measured and printed, for docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import bisect
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from shadow.cli.demo import wait_for_ports
+from tests.chaos.offline import check_offline, wait_for_gate
+from tests.flow.harness import wait_until
+from tests.flow.machine import PARTITIONS, Machine
+from tests.flow.traffic import Traffic
+from tests.services.kafka import ApacheKafka
+from tests.services.redis import RedisServer
+
+RATE = int(os.environ.get("SHADOW_RATE", "1000"))
+SPAN_S = 20.0
+LOOK_S = 0.02
+
+
+class Lag:
+    """Requests in the log that the stored snapshots do not stand behind yet."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._admin = machine.log.admin()
+
+    def now(self) -> int:
+        """Of all partitions."""
+        bases = [self._machine.head(each)["comparisons"]["candidate-production"]["base"] for each in range(PARTITIONS)]
+        return sum(end for _, end in self._admin.ends(self._machine.settings.topics.requests)) - sum(bases)
+
+    def usual(self, seconds: float) -> int:
+        """The largest while nothing is wrong."""
+        end_s = time.monotonic() + seconds
+        largest = 0
+        while time.monotonic() < end_s:
+            largest = max(largest, self.now())
+            time.sleep(LOOK_S)
+        return largest
+
+    def recovery_s(self, harm: Callable[[], None], usual: int) -> tuple[float, int]:
+        """Seconds from the harm until the lag is as usual again, and the largest in between."""
+        began_s = time.monotonic()
+        harm()
+        largest = 0
+
+        def grown() -> bool:
+            nonlocal largest
+            largest = max(largest, self.now())
+            return largest > usual or time.monotonic() > began_s + 15
+
+        wait_until(grown, "the harm shows", 60)
+
+        def is_usual() -> bool:
+            nonlocal largest
+            now = self.now()
+            largest = max(largest, now)
+            return now <= usual
+
+        wait_until(is_usual, "the lag is as usual again", 240)
+        return time.monotonic() - began_s, largest
+
+    def close(self) -> None:
+        self._admin.close()
+
+
+def freshness(machine: Machine, traffic: Traffic, seconds: float) -> list[float]:
+    """Seconds from a request's answer until it is in the running counts, one for each look at the clients."""
+    answered: list[tuple[float, int]] = []
+    visible: list[tuple[float, int]] = []
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(LOOK_S / 2):
+            answered.append((time.monotonic(), traffic.sent))
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    end_s = time.monotonic() + seconds
+    while time.monotonic() < end_s:
+        visible.append((time.monotonic(), sum(machine.classes().values())))
+        time.sleep(LOOK_S)
+    is_over.set()
+    watching.join(10)
+    counts = [count for _, count in visible]
+    found = []
+    for at_s, count in answered:
+        place = bisect.bisect_left(counts, count)
+        if place < len(visible):
+            found.append(max(0.0, visible[place][0] - at_s))
+    return sorted(found)
+
+
+def rebuild_s(machine: Machine, store: RedisServer, lag: Lag) -> float:
+    """Seconds that one comparator takes, from its start, to count the whole log again with an empty store."""
+    machine.supervisor.stop([*machine.comparators, "gate"])
+    with redis.Redis.from_url(store.url) as client:
+        client.flushall()
+    began_s = time.monotonic()
+    machine.start_role("comparator")
+    wait_until(lambda: all(machine.head(each) for each in range(PARTITIONS)) and lag.now() == 0, "it is rebuilt", 300)
+    return time.monotonic() - began_s
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_p17_recovery_and_freshness(tmp_path: Path, kafka: ApacheKafka, redis_server: RedisServer) -> None:
+    """
+    P17: kill -9 of a comparator and of a worker, with a new process at once and without one; a rebuild from the log;
+    and how soon a request is counted. No figure decides; the counts do.
+    """
+    lines = []
+    with (
+        RedisServer() as store,
+        Machine(tmp_path, kafka.bootstrap, store.url, comparators=2, evidence_deadline="10m") as machine,
+    ):
+        machine.start()
+        wait_for_ports(machine.ports.values(), machine.supervisor)
+        wait_until(lambda: all(machine.head(each) for each in range(PARTITIONS)), "the first checkpoint")
+        lag = Lag(machine)
+        with Traffic(machine.ports["proxy"], rate=RATE, concurrency=64) as traffic:
+            traffic.more(RATE * 3)
+            began_s, began = time.monotonic(), traffic.sent
+            fresh = freshness(machine, traffic, SPAN_S)
+            usual = lag.usual(10.0)
+            live = (traffic.sent - began) / (time.monotonic() - began_s)
+            lines += [
+                f"live rate {live:.0f} requests/s (wanted: {RATE}); usual lag up to {usual} requests",
+                f"request answered -> in the running counts: p50 {fresh[len(fresh) // 2]:.2f} s, "
+                f"p99 {fresh[int(len(fresh) * 0.99)]:.2f} s, {len(fresh)} looks",
+            ]
+            harms: dict[str, Callable[[], None]] = {
+                "comparator killed, another one started at once": lambda: machine.kill("comparator"),
+                "worker killed, another one started at once": lambda: machine.kill("worker"),
+                "comparator killed, the other one takes over": lambda: lost(machine, "comparator-2"),
+            }
+            for what, harm in harms.items():
+                seconds, largest = lag.recovery_s(harm, usual)
+                lines.append(f"{what}: caught up after {seconds:.1f} s; lag up to {largest} requests")
+        machine.supervisor.stop(["proxy"])
+        machine.settle()
+        seconds = rebuild_s(machine, store, lag)
+        rate = traffic.sent / seconds
+        lines.append(
+            f"rebuilt {traffic.sent} requests in {seconds:.1f} s by one process, its start included: "
+            f"{rate:.0f}/s, {rate / live:.1f} x the live rate"
+        )
+        print("\n  " + "\n  ".join(lines))
+        machine.start_role("gate")
+        wait_for_gate(machine)
+        machine.supervisor.stop()
+        lag.close()
+        sums = check_offline(machine)
+    print(f"  {traffic.sent} sent, {sums}")
+    assert {200: traffic.sent} == dict(traffic.statuses)
+    assert traffic.sent == sums.seen == sums.classes["paired"]
+
+
+def lost(machine: Machine, member: str) -> None:
+    """kill -9, and nobody in its place."""
+    os.kill(machine.pid(member), signal.SIGKILL)
+    machine.supervisor.stop([member])
