@@ -78,23 +78,34 @@ def _grades(grades: Mapping[str, Mapping[str, Grade]]) -> list[bytes]:
         return [_END]
     parts = [_long(len(grades))]
     for grader, by_role in grades.items():
-        parts.append(_text(grader))
-        if len(by_role) > 0:
-            parts.append(_long(len(by_role)))
-            for role, grade in by_role.items():
-                parts.append(_text(role))
-                if grade.score is None and len(grade.reason) <= _REMEMBERED_CHARACTERS_MAX:
-                    parts.append(_plain_grade(grade.outcome, grade.reason))
-                else:
-                    parts.append(_new_grade(grade.outcome, grade.score, grade.reason))
-        parts.append(_END)
+        values: list[str] = [grader]
+        for role, grade in by_role.items():
+            if grade.score is not None or len(grade.reason) > _REMEMBERED_CHARACTERS_MAX:
+                parts.append(_new_grades(grader, by_role))
+                break
+            values += (role, grade.outcome, grade.reason)
+        else:
+            parts.append(_plain_grades(*values))
     parts.append(_END)
     return parts
 
 
 @lru_cache(maxsize=8192, typed=True)
-def _plain_grade(outcome: str, reason: str) -> bytes:
-    return _new_grade(outcome, None, reason)
+def _plain_grades(grader: str, *values: str) -> bytes:
+    """The grades of one grader, none of which has a score: role, outcome and reason of each."""
+    by_role = {}
+    for role, outcome, reason in zip(values[::3], values[1::3], values[2::3], strict=True):
+        by_role[role] = Grade(outcome, None, reason)
+    return _new_grades(grader, by_role)
+
+
+def _new_grades(grader: str, by_role: Mapping[str, Grade]) -> bytes:
+    parts = [_text(grader)]
+    if len(by_role) > 0:
+        parts.append(_long(len(by_role)))
+        for role, grade in by_role.items():
+            parts += (_text(role), _new_grade(grade.outcome, grade.score, grade.reason))
+    return b"".join((*parts, _END))
 
 
 def _new_grade(outcome: str, score: float | None, reason: str) -> bytes:

@@ -48,6 +48,11 @@ class Graded:
     _folded: str | None = field(default=None, init=False, repr=False, compare=False)
     _utf8: bytes | None = field(default=None, init=False, repr=False, compare=False)
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
     def request_json(self) -> Any | None:
         """The request's JSON body; None where it is not sound JSON.
 

@@ -24,7 +24,7 @@ GROUPS_MAX: Final = 4096
 """Kinds of pairs after which a tally is spread at once, so that memory stays bounded whatever is graded."""
 
 PairKind = tuple[Any, ...]
-"""Slices; whether the candidate's call failed; whether both sides answered; then by grader: its name, both outcomes."""
+"""Slices; whether the candidate's call failed; whether both sides answered; graders; two outcomes of each."""
 
 
 @dataclass(slots=True)

@@ -97,7 +97,8 @@ class Accounts:
         epoch = self.epochs.get((process, epoch_us))
         if epoch is None:
             epoch = self.epochs[process, epoch_us] = Epoch(mark)
-        if (mark.sequence, mark.seen) >= (epoch.newest.sequence, epoch.newest.seen):
+        newest = epoch.newest
+        if mark.sequence > newest.sequence or (mark.sequence == newest.sequence and mark.seen >= newest.seen):
             epoch.newest = mark
         return epoch
 

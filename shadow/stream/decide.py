@@ -18,7 +18,7 @@ from shadow.stream.pair import Undecided, Waiting
 from shadow.stream.sides import graded_of_answer, graded_of_live
 from shadow.stream.slice import Slicer, countable
 from shadow.stream.state import AskNow, Counting, Effects, FoldSpec, FoldState, RequestsAt
-from shadow.stream.tally import Counted, Side, cell_of, make_counted, make_side
+from shadow.stream.tally import Counted, cell_of, make_counted
 from shadow.usage import Price
 
 _NO_PRICE: Final = Price()
@@ -100,7 +100,7 @@ class Decider:
         grades = settled(undecided.graded, reference.role, CANDIDATE)
         tile, tally = compared.tally_of(waiting.tile)
         counted = self._counted(exchange, undecided.slices)
-        counting.tallier.count_pair(tally, counted, _side(reference), _side(candidate), grades, compared.references)
+        counting.tallier.count_pair(tally, counted, reference, candidate, grades, compared.references)
         if BASELINE in undecided.sides:
             count_agreement(
                 tally,
@@ -194,13 +194,3 @@ class Decider:
         if answer is not None:
             return graded_of_answer(answer, exchange)
         return graded_of_live(exchange, role, waiting.outcome_of(role), self._spec.price.get(role, _NO_PRICE))
-
-
-def _side(answer: Graded) -> Side:
-    return make_side(
-        outcome=answer.outcome,
-        duration_us=answer.duration_us,
-        first_byte_us=answer.first_byte_us,
-        cost_micro=answer.cost_micro,
-        tokens=answer.prompt_tokens + answer.completion_tokens,
-    )

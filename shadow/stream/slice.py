@@ -172,7 +172,7 @@ class _Field:
         for found in self._path.values(document):
             if found is True or found is False:
                 bits |= self._by_bool.get(found, 0)
-            elif isinstance(found, dict | list):
+            elif type(found) is dict or type(found) is list:
                 for value, bit in self._others:
                     if same_value(found, value):
                         bits |= bit

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Final
+from typing import Final, Protocol
 
 from shadow.records.answers import ANSWERED, FAILURES
+from shadow.records.comparisons import CANDIDATE, PRODUCTION
 from shadow.records.grades import BROKEN, FAILED, PASSED, Grade
 from shadow.records.made import maker
 from shadow.records.policy import Cap, Cost, Floor, Latency, NoRewardHacking, Quality, Rule
@@ -26,6 +27,8 @@ BIN: Final = 0.05
 REFERENCE_ANSWERS: Final = 1000
 """Production's answers of the stage from which a latency reference is taken where none is configured."""
 
+SIDES: Final = (PRODUCTION, CANDIDATE)
+"""The roles under which settled grades stand."""
 TOP_BIN: Final = 40
 ZERO_BIN: Final = 20
 PLANS_MAX: Final = 10_000
@@ -47,8 +50,20 @@ class Side:
     cost_micro: int
     tokens: int
 
-    def quantity_us(self, quantity: str) -> int:
-        return self.first_byte_us if quantity == "first_byte" else self.duration_us
+
+class Measured(Protocol):
+    """What has the attributes of a Side: an answer as graders see it."""
+
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def duration_us(self) -> int: ...
+    @property
+    def first_byte_us(self) -> int: ...
+    @property
+    def cost_micro(self) -> int: ...
+    @property
+    def tokens(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +77,6 @@ class Counted:
     production_us: int
 
 
-make_side: Final = maker(Side)
 make_counted: Final = maker(Counted)
 
 
@@ -102,17 +116,21 @@ class References:
     frozen_us: dict[str, int]
     sample_us: dict[str, list[int]]
 
-    def reference_us(self, rule: Latency, production: Side) -> int | None:
-        """The reference of a rule, or None while this answer only helps to make one."""
-        reference = self.frozen_us.get(rule.statistic)
+    def reference_us(self, rule: Latency, statistic: str, production: Measured) -> int | None:
+        """The reference of a rule, or None while this answer only helps to make one.
+
+        Args:
+            statistic: The rule's own, which takes 1 µs to put together.
+        """
+        reference = self.frozen_us.get(statistic)
         if reference is not None or production.outcome != ANSWERED:
             return reference
-        sample = self.sample_us.setdefault(rule.statistic, [])
-        sample.append(production.quantity_us(rule.quantity))
+        sample = self.sample_us.setdefault(statistic, [])
+        sample.append(_quantity_us(production, rule))
         if len(sample) >= self.share:
             sample.sort()
-            self.frozen_us[rule.statistic] = sample[math.ceil(rule.quantile * len(sample)) - 1]
-            del self.sample_us[rule.statistic]
+            self.frozen_us[statistic] = sample[math.ceil(rule.quantile * len(sample)) - 1]
+            del self.sample_us[statistic]
         return None
 
 
@@ -158,8 +176,8 @@ class Tallier:
         self,
         tally: Tally,
         request: Counted,
-        production: Side,
-        candidate: Side,
+        production: Measured,
+        candidate: Measured,
         grades: Mapping[str, Mapping[str, Grade]],
         references: References,
     ) -> None:
@@ -168,14 +186,14 @@ class Tallier:
         if rows is None:
             rows = tally.rows = PairRows()
         assert isinstance(rows, PairRows), "a comparison has one tallier"
-        kind = [
+        kind = (
             request.slices,
             candidate.outcome in FAILURES,
             candidate.outcome == ANSWERED and production.outcome == ANSWERED,
-        ]
-        for name, by_role in grades.items():
-            kind += (name, by_role["production"].outcome, by_role["candidate"].outcome)
-        group = rows.group(tuple(kind), self._plan_of)
+            *grades,
+            *[by_role[role].outcome for by_role in grades.values() for role in SIDES],
+        )
+        group = rows.group(kind, self._plan_of)
         plan, cell = group.plan, request.cell
         group.add(cell, request.body_bytes, request.production_us)
         if plan.draws:
@@ -189,13 +207,13 @@ class Tallier:
             else:
                 group.costs[basis].add(cell, candidate.cost_micro, production.cost_micro)
         for rule, key in plan.latencies:
-            reference_us = references.reference_us(rule, production)
+            reference_us = references.reference_us(rule, key.name, production)
             if reference_us is None:
                 continue
             is_candidate_slow = (
-                candidate.outcome != ANSWERED or candidate.quantity_us(rule.quantity) > rule.max_ratio * reference_us
+                candidate.outcome != ANSWERED or _quantity_us(candidate, rule) > rule.max_ratio * reference_us
             )
-            is_production_slow = production.outcome != ANSWERED or production.quantity_us(rule.quantity) > reference_us
+            is_production_slow = production.outcome != ANSWERED or _quantity_us(production, rule) > reference_us
             rows.add_latency(key, is_candidate_slow, is_production_slow, cell)
         if len(rows.groups) > GROUPS_MAX:
             rows.spread(tally)
@@ -211,7 +229,9 @@ class Tallier:
 
     def _new_plan(self, kind: PairKind) -> Plan:
         slices, is_failure, are_answered, *rest = kind
-        outcomes = {name: (p, c) for name, p, c in zip(rest[::3], rest[1::3], rest[2::3], strict=True)}
+        graders = len(rest) // 3
+        pairs = zip(rest[graders::2], rest[graders + 1 :: 2], strict=True)
+        outcomes = dict(zip(rest[:graders], pairs, strict=True))
         plan = Plan()
         plan.sizes += (Key(slice, "missing", "") for slice in slices)
         plan.counts += ((Key(slice, "classes", ""), 0) for slice in slices)
@@ -265,6 +285,10 @@ class Tallier:
             plan.count(key, 2, candidate - production)
             if candidate != production:
                 plan.counts.append((key, 0 if candidate else 1))
+
+
+def _quantity_us(side: Measured, rule: Latency) -> int:
+    return side.first_byte_us if rule.quantity == "first_byte" else side.duration_us
 
 
 def _quality_difference(weights: Mapping[str, float], outcomes: Outcomes) -> float | None:
