@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,21 @@ SPAN_S = 20.0
 LOOK_S = 0.02
 
 
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """Seconds from a harm until what stood in the log just after it is decided, and until the lag is as usual."""
+
+    decided_s: float
+    usual_s: float
+    largest: int
+
+    def __str__(self) -> str:
+        return (
+            f"decided what stood in the log after {self.decided_s:.1f} s, caught up after {self.usual_s:.1f} s; "
+            f"lag up to {self.largest} requests"
+        )
+
+
 class Lag:
     """Requests in the log that the stored snapshots do not stand behind yet."""
 
@@ -35,8 +51,8 @@ class Lag:
 
     def now(self) -> int:
         """Of all partitions."""
-        bases = [self._machine.head(each)["comparisons"]["candidate-production"]["base"] for each in range(PARTITIONS)]
-        return sum(end for _, end in self._admin.ends(self._machine.settings.topics.requests)) - sum(bases)
+        ends = self._admin.ends(self._machine.settings.topics.requests)
+        return sum(end for _, end in ends) - sum(self._bases())
 
     def usual(self, seconds: float) -> int:
         """The largest while nothing is wrong."""
@@ -47,18 +63,17 @@ class Lag:
             time.sleep(LOOK_S)
         return largest
 
-    def recovery_s(self, harm: Callable[[], None], usual: int) -> tuple[float, int]:
-        """Seconds from the harm until the lag is as usual again, and the largest in between."""
+    def recovery(self, harm: Callable[[], None], usual: int) -> Recovery:
+        """Do harm, and look until the lag is as usual again."""
         began_s = time.monotonic()
         harm()
+        ends = [end for _, end in self._admin.ends(self._machine.settings.topics.requests)]
         largest = 0
 
-        def grown() -> bool:
+        def is_decided() -> bool:
             nonlocal largest
             largest = max(largest, self.now())
-            return largest > usual or time.monotonic() > began_s + 15
-
-        wait_until(grown, "the harm shows", 60)
+            return all(base >= end for base, end in zip(self._bases(), ends, strict=True))
 
         def is_usual() -> bool:
             nonlocal largest
@@ -66,8 +81,13 @@ class Lag:
             largest = max(largest, now)
             return now <= usual
 
+        wait_until(is_decided, "what stood in the log is decided", 240)
+        decided_s = time.monotonic() - began_s
         wait_until(is_usual, "the lag is as usual again", 240)
-        return time.monotonic() - began_s, largest
+        return Recovery(decided_s, time.monotonic() - began_s, largest)
+
+    def _bases(self) -> list[int]:
+        return [self._machine.head(each)["comparisons"]["candidate-production"]["base"] for each in range(PARTITIONS)]
 
     def close(self) -> None:
         self._admin.close()
@@ -144,8 +164,7 @@ def test_p17_recovery_and_freshness(tmp_path: Path, kafka: ApacheKafka, redis_se
                 "comparator killed, the other one takes over": lambda: lost(machine, "comparator-2"),
             }
             for what, harm in harms.items():
-                seconds, largest = lag.recovery_s(harm, usual)
-                lines.append(f"{what}: caught up after {seconds:.1f} s; lag up to {largest} requests")
+                lines.append(f"{what}: {lag.recovery(harm, usual)}")
         machine.supervisor.stop(["proxy"])
         machine.settle()
         seconds = rebuild_s(machine, store, lag)
