@@ -15,8 +15,16 @@ from shadow.records.log import LogRecord
 
 log = logging.getLogger("shadow.kafka")
 
-RECORD_BYTES_MAX: Final = (4 << 20) + (256 << 10)
-"""Four times the default body_max, and room for headers and framing; schemas/topics.yaml says the same."""
+RECORD_ROOM_BYTES: Final = 256 << 10
+"""Room for headers and framing beside the bodies of a record."""
+RECORD_BYTES_MAX: Final = (4 << 20) + RECORD_ROOM_BYTES
+"""Four times the default body_max, and room for headers and framing: what a producer sends at most."""
+BATCH_ROOM_BYTES: Final = 16 << 10
+"""How much more a topic must take: a broker counts the batch around a record, a producer does not quite."""
+BATCH_BYTES_MAX: Final = 1_000_000
+"""librdkafka's batch.size: a larger record travels, and is refused, alone; a batch of smaller ones is no longer."""
+TOO_LARGE: Final = "MSG_SIZE_TOO_LARGE"
+"""Name, in every sentence about it, of a broker's refusal that no repetition changes."""
 RECONNECT: Final = {"reconnect.backoff.ms": "100", "reconnect.backoff.max.ms": "2000"}
 """A broker that returns is noticed within two seconds instead of ten."""
 METADATA_S: Final = 10.0

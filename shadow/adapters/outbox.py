@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from shadow.adapters.kafka_client import BATCH_BYTES_MAX, TOO_LARGE
 from shadow.errors import InvalidRecord, Unavailable
 from shadow.ports import LogWriter
 
@@ -100,6 +101,11 @@ class Outbox:
                 return
             self._on_failure()
             self._on_trouble(error)
+            is_at_fault = TOO_LARGE in error and len(outgoing.value) > BATCH_BYTES_MAX
+            if is_at_fault and outgoing.smaller is not None:
+                # The topic takes less than the producer: written again as it is, it would be refused for ever.
+                outgoing.value = outgoing.smaller(f"{outgoing.topic} does not take it: {error}")
+                outgoing.smaller = None
             self._unsent.append(outgoing)
 
         return self._writer.write(

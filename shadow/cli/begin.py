@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from shadow.adapters.avro import encode
 from shadow.adapters.decisions import decisions_in
+from shadow.cli.safety import faults_of
 from shadow.errors import Unavailable, Usage
 from shadow.gate.history import Run, next_attempt, runs_in, unfinished
 from shadow.ports import Clock, DecisionWriter, Log, LogAdmin
@@ -108,45 +109,14 @@ def _refuse_stages(settings: Settings) -> None:
             )
 
 
-def _check_topics(settings: Settings, log: Log, admin: LogAdmin) -> None:
-    """Check that the topics keep the log's time, and keep records as long as the run may need them."""
-    policy, topics = settings.policy(), settings.topics
-    longest_us = max(policy.deadline_us(name) for name in policy.comparisons)
-    needed_ms = (policy.expires_s * 1_000_000 + longest_us) // 1000
-    for topic in (topics.requests, topics.answers):
-        state = admin.topic(topic)
-        if state is None:
-            raise Unavailable(f"the topic {topic} does not exist; run `shadow doctor` to see what is wrong")
-        if not log.is_log_append_time or not state.config:
-            continue  # a broker that does not tell, or does not stamp, is dealt with by the ticks' grace
-        stamped = state.config.get("message.timestamp.type", "CreateTime")
-        if stamped != "LogAppendTime":
-            raise Usage(
-                f"{topic} has message.timestamp.type {stamped}, and its tiles need LogAppendTime; "
-                f"change it with kafka-configs --alter --entity-type topics --entity-name {topic} "
-                "--add-config message.timestamp.type=LogAppendTime"
-            )
-        kept_ms, kept_bytes = int(state.config.get("retention.ms", -1)), int(state.config.get("retention.bytes", -1))
-        if 0 <= kept_ms < needed_ms:
-            raise Usage(
-                f"{topic} keeps records for retention.ms {kept_ms}, and the run may need them for {needed_ms} ms "
-                "(expires and the longest deadline); make it longer, or the run shorter"
-            )
-        if kept_bytes >= 0:
-            raise Usage(f"{topic} has retention.bytes {kept_bytes}, which may cut a run's evidence off; set it to -1")
-
-
 def _started(settings: Settings, log: Log, admin: LogAdmin, clock: Clock, attempt: int) -> Started:
     run, topics = settings.run_name(attempt), settings.topics
-    _check_topics(settings, log, admin)
+    faults = faults_of(settings, log, admin)
+    if faults:
+        raise Usage("\n".join(faults))
     # 2. Answers first.
     answers_from = [end for _, end in admin.ends(topics.answers)]
     requests_from = [end for _, end in admin.ends(topics.requests)]
-    if len(answers_from) != len(requests_from):
-        raise Usage(
-            f"{topics.requests} has {len(requests_from)} partitions and {topics.answers} {len(answers_from)}; "
-            "they must have equally many"
-        )
     if not answers_from:
         raise Unavailable(f"{topics.answers} has no partitions; run `shadow doctor` to see what is wrong")
     # 3. The workers begin at the run's first request.

@@ -18,7 +18,7 @@ from shadow.adapters.kafka import KafkaLog
 from shadow.adapters.logs import configure
 from shadow.cli import wiring
 from shadow.cli.exits import BROKEN, DONE, checked_output, exiting
-from shadow.cli.safety import EVIDENCE
+from shadow.cli.safety import EVIDENCE, topic_faults, topic_risks, unequal
 from shadow.errors import Unavailable, Usage
 from shadow.ports import TopicState
 from shadow.settings.settings import Settings
@@ -96,36 +96,15 @@ def _topics(settings: Settings, log: KafkaLog, states: dict[str, TopicState | No
         yield Finding(names[kind], not problems, "; ".join(problems) or f"{state.partitions} partitions")
     requests, answers = states["requests"], states["answers"]
     if requests is not None and answers is not None and requests.partitions != answers.partitions:
-        yield Finding(
-            "partitions",
-            False,
-            f"{names['requests']} has {requests.partitions} and {names['answers']} {answers.partitions}; "
-            "they must have equally many",
-        )
+        yield Finding("partitions", False, unequal(settings, requests.partitions, answers.partitions))
 
 
 def _topic_problems(settings: Settings, kind: str, state: TopicState) -> Iterator[str]:
-    config = state.config
     if kind in ("requests", "answers"):
-        stamp = config.get("message.timestamp.type")
-        if stamp is not None and stamp != "LogAppendTime":
-            yield f"message.timestamp.type is {stamp}, must be LogAppendTime"
-        least = 4 * settings.proxy.mirror.body_max
-        largest = int(config.get("max.message.bytes", least))
-        if largest < least:
-            yield f"max.message.bytes is {largest}, must be at least {least} (4 x body_max)"
-        if config.get("retention.bytes", "-1") != "-1":
-            yield f"retention.bytes is {config['retention.bytes']}, must be -1"
-        policy = settings.policy()
-        longest_us = max(policy.deadline_us(name) for name in policy.comparisons)
-        needed_ms = policy.expires_s * 1000 + longest_us // 1000
-        kept_ms = int(config.get("retention.ms", "-1"))
-        if 0 <= kept_ms < needed_ms:
-            yield f"retention.ms is {kept_ms}, must cover the longest age and deadline: {needed_ms}"
-    if kind in EVIDENCE and state.replicas == 1:
-        yield "has replication factor 1, so one lost disk loses evidence; `shadow start` takes it with --unsafe only"
-    if config.get("unclean.leader.election.enable") == "true":
-        yield "unclean.leader.election.enable is true, must be false"
+        yield from topic_faults(settings, wiring.topic_names(settings)[kind], state)
+    if kind in EVIDENCE:
+        for risk in topic_risks(state):
+            yield f"{risk} (`shadow start` takes it with --unsafe only)"
     if kind == "decisions" and state.partitions != 1:
         yield f"has {state.partitions} partitions, must have 1"
 

@@ -21,7 +21,7 @@ from shadow.cli import wiring
 from shadow.cli.begin import begin, runs_of, transactional_id
 from shadow.cli.display import explanation, run_panel
 from shadow.cli.exits import BROKEN, BY_DECISION, UNDECIDED, checked_output, exiting
-from shadow.cli.safety import problems_of
+from shadow.cli.safety import faults_of, risks_of
 from shadow.cli.view import View, last_known_view, view_or_last_known
 from shadow.errors import Unavailable, Usage
 from shadow.gate.history import Run
@@ -52,7 +52,7 @@ def start(
     settings = wiring.settings_from(config)
     log = wiring.open_log(settings)
     wiring.create_topics(settings, log)
-    _refuse_unsafe(settings, log, is_allowed=unsafe)
+    _refuse_unfit(settings, log, is_allowed=unsafe)
     begun = begin(settings, log, WallClock())
     started = begun.started
     if output == "json":
@@ -63,16 +63,19 @@ def start(
     return 0
 
 
-def _refuse_unsafe(settings: Settings, log: Log, *, is_allowed: bool) -> None:
-    store = wiring.open_store(settings)
+def _refuse_unfit(settings: Settings, log: Log, *, is_allowed: bool) -> None:
+    """Say everything that is wrong with the services at once; risks are allowed if told so, faults never."""
+    store, admin = wiring.open_store(settings), log.admin()
     try:
-        problems = problems_of(settings, log, store)
+        faults, risks = faults_of(settings, log, admin), risks_of(settings, log, store)
     finally:
+        admin.close()
         store.close()
-    if problems and not is_allowed:
-        raise Usage("\n".join([*problems, "nothing was begun; --unsafe begins a run all the same"]))
-    for problem in problems:
-        typer.echo(f"warning: {problem}", err=True)
+    if faults or (risks and not is_allowed):
+        end = "nothing was begun" if faults else "nothing was begun; --unsafe begins a run all the same"
+        raise Usage("\n".join([*faults, *risks, end]))
+    for risk in risks:
+        typer.echo(f"warning: {risk}", err=True)
 
 
 def runs(config: Config = None, output: Output = "table") -> int:

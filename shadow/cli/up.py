@@ -20,6 +20,7 @@ from shadow.adapters.logs import configure
 from shadow.cli import wiring
 from shadow.cli.begin import begin
 from shadow.cli.exits import exiting
+from shadow.cli.safety import kafka_risks
 from shadow.cli.supervise import Supervisor, shadow_command
 from shadow.records.comparisons import CANDIDATE
 from shadow.records.decisions import Started
@@ -84,7 +85,10 @@ def _begun(settings: Settings, log: KafkaLog, stop: threading.Event) -> Started 
 
     def try_to_begin() -> None:
         wiring.create_topics(settings, log)
+        risks = kafka_risks(settings, log)
         begun.append(begin(settings, log, WallClock()).started)
+        for risk in risks:
+            typer.echo(f"warning: {risk}", err=True)
 
     return begun[0] if wait_for("kafka", try_to_begin, stop) else None
 

@@ -13,6 +13,7 @@ from shadow.adapters import last_known
 from shadow.adapters.content import request_in
 from shadow.adapters.data import data_dir
 from shadow.adapters.kafka import KafkaLog
+from shadow.adapters.kafka_client import BATCH_ROOM_BYTES, RECORD_BYTES_MAX, RECORD_ROOM_BYTES
 from shadow.adapters.redis import RedisStore
 from shadow.errors import Usage
 from shadow.graders.grader import Grader, build
@@ -46,9 +47,15 @@ def open_log(settings: Settings) -> KafkaLog:
     Raises:
         Usage: If the configuration says `embedded` and nothing runs it.
     """
+    limit = {"message.max.bytes": str(record_bytes_max(settings))}
     if settings.kafka == "embedded":
-        return KafkaLog({"bootstrap.servers": _local(BOOTSTRAP, "kafka")}, is_embedded=True)
-    return KafkaLog(settings.kafka_properties())
+        return KafkaLog({**limit, "bootstrap.servers": _local(BOOTSTRAP, "kafka")}, is_embedded=True)
+    return KafkaLog({**limit, **settings.kafka_properties()})
+
+
+def record_bytes_max(settings: Settings) -> int:
+    """Size up to which clients write records: four times body_max, and room for the rest."""
+    return max(RECORD_BYTES_MAX, 4 * settings.proxy.mirror.body_max + RECORD_ROOM_BYTES)
 
 
 def open_store(settings: Settings) -> RedisStore:
@@ -85,11 +92,12 @@ def create_topics(settings: Settings, log: KafkaLog) -> None:
     """Create the topics that do not exist yet, as schemas/topics.yaml says."""
     catalogue = yaml.safe_load((data_dir("schemas") / "topics.yaml").read_text())
     partitions: dict[str, int] = {}
-    config: dict[str, Mapping[str, str]] = {}
+    config: dict[str, dict[str, str]] = {}
     for kind, name in topic_names(settings).items():
         entry = catalogue[f"shadow-{kind.replace('_', '-')}"]
         partitions[name] = 1 if entry.get("partitions") == 1 else settings.topics.partitions
         config[name] = {key: str(value) for key, value in entry.get("config", {}).items()}
+        config[name] |= {"max.message.bytes": str(record_bytes_max(settings) + BATCH_ROOM_BYTES)}
     admin = log.admin()
     try:
         admin.create_topics(partitions, config)
