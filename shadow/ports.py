@@ -124,6 +124,14 @@ class LogAdmin(Protocol):
         """First offset appended at or after a time; the end of the partition where there is none."""
         ...
 
+    def first_at(self, topic: str, partition: int, time_us: int) -> int | None:
+        """First offset appended at or after a time; None while no such record can be read.
+
+        Records before one that can be read can be read too. Behind the last one there may be others that were appended
+        earlier than now and are not replicated yet: `offset_at` says nothing of these.
+        """
+        ...
+
     def read_at(self, topic: str, partition: int, offsets: Sequence[int]) -> list[LogRecord]:
         """The records at these offsets, in ascending order.
 

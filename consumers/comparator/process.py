@@ -27,7 +27,7 @@ from consumers.comparator.holes import BROKEN, Holes
 from consumers.comparator.output import Output
 from consumers.comparator.plan import ComparatorPlan, Owned
 from consumers.comparator.published import publish
-from consumers.comparator.ticks import PRODUCER_TIME_GRACE_US, Ticks
+from consumers.comparator.ticks import Ticks
 from shadow.adapters.ask_http import AskPool
 from shadow.adapters.content import content_of, request_in
 from shadow.adapters.logs import Repeated
@@ -107,8 +107,8 @@ class Comparator:
             plan.started.run,
             plan.topics["requests"],
             clock,
-            0 if log_.is_log_append_time else PRODUCER_TIME_GRACE_US,
             self._trouble,
+            is_log_append_time=log_.is_log_append_time,
         )
         self._asks = Asks(asks, graders, self._is_waited_for, self._trouble)
         self._is_ready = False

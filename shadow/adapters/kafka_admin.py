@@ -147,8 +147,13 @@ class KafkaAdmin:
         """
         # The end comes first: what is appended between the two questions lies behind it, and is not skipped.
         end = self._bounds(topic, partition)[1]
+        found = self.first_at(topic, partition, time_us)
+        return end if found is None else found
+
+    def first_at(self, topic: str, partition: int, time_us: int) -> int | None:
+        """First offset appended at or after a time; None while no such record can be read."""
         if self._is_embedded:
-            return self._offset_by_reading(topic, partition, time_us, end)
+            return self._offset_by_reading(topic, partition, time_us)
         place = TopicPartition(topic, partition, max(0, -(-time_us // 1000)))
         with self._lock:
             found = asking(
@@ -157,20 +162,21 @@ class KafkaAdmin:
             )[0]
         if found.error is not None:
             raise Unavailable(f"kafka could not find a time in {topic}/{partition}: {found.error}")
-        return int(found.offset) if found.offset >= 0 else end
+        return int(found.offset) if found.offset >= 0 else None
 
-    def _offset_by_reading(self, topic: str, partition: int, time_us: int, end: int) -> int:
+    def _offset_by_reading(self, topic: str, partition: int, time_us: int) -> int | None:
         """The same on the embedded broker, which answers every such question with 0: each record is read once."""
         with self._lock:
             times = self._times_us.setdefault((topic, partition), _Times([], []))
-            begin = times.offsets[-1] + 1 if times.offsets else self._bounds(topic, partition)[0]
+            first, end = self._bounds(topic, partition)
+            begin = times.offsets[-1] + 1 if times.offsets else first
             if begin < end:
                 for record in self.read_at(topic, partition, range(begin, end)):
                     times.offsets.append(record.offset)
                     # The producers' clocks differ, so a running maximum takes the place of the append time.
                     times.newest_us.append(max(record.time_us, times.newest_us[-1] if times.newest_us else 0))
             at = bisect_left(times.newest_us, time_us)
-            return times.offsets[at] if at < len(times.offsets) else end
+            return times.offsets[at] if at < len(times.offsets) else None
 
     def read_at(self, topic: str, partition: int, offsets: Sequence[int]) -> list[LogRecord]:
         """The records at these offsets, in ascending order."""

@@ -182,6 +182,11 @@ class MemoryAdmin:
 
     def offset_at(self, topic: str, partition: int, time_us: int) -> int:
         """First offset appended at or after a time; the end of the partition where there is none."""
+        found = self._log.first_at(topic, partition, time_us)
+        return self._log.bounds(topic, partition)[1] if found is None else found
+
+    def first_at(self, topic: str, partition: int, time_us: int) -> int | None:
+        """First offset appended at or after a time; None where there is no such record."""
         return self._log.first_at(topic, partition, time_us)
 
     def read_at(self, topic: str, partition: int, offsets: Sequence[int]) -> list[LogRecord]:

@@ -166,12 +166,12 @@ class MemoryLog:
                 position += 1
             return records, position
 
-    def first_at(self, topic: str, partition: int, time_us: int) -> int:
-        """First offset appended at or after a time."""
+    def first_at(self, topic: str, partition: int, time_us: int) -> int | None:
+        """First offset appended at or after a time; None where there is no such record."""
         with self.changed:
             self.check_up()
             found = self._partition(topic, partition)
-            return next((offset for offset, r in found.records.items() if r.time_us >= time_us), found.end)
+            return next((offset for offset, r in found.records.items() if r.time_us >= time_us), None)
 
     def next_epoch(self, transactional_id: str) -> int:
         """Fence the writers of an id that have an earlier epoch."""

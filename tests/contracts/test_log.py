@@ -211,6 +211,7 @@ def test_offsets_are_found_by_time(case: LogCase) -> None:
     assert case.admin.offset_at(topic, 0, times_us[3]) == 3
     assert case.admin.offset_at(topic, 0, times_us[2] + 1) == 3
     assert case.admin.offset_at(topic, 0, times_us[4] + 1) == 5
+    assert [case.admin.first_at(topic, 0, time_us) for time_us in (times_us[3], times_us[4] + 1)] == [3, None]
 
 
 def test_single_records_are_read_by_offset(case: LogCase) -> None:
