@@ -82,7 +82,7 @@ def under_traffic(machine: Machine, during: Callable[[Traffic], None], *, rate: 
         during(traffic)
     machine.supervisor.check()
     machine.supervisor.stop(["proxy"])  # drains, and writes the last reports
-    machine.settle()
+    machine.settle(timeout_s=240.0 + traffic.sent / 100)  # a busy machine may have many to catch up with
     assert {200: traffic.sent} == dict(traffic.statuses)
     return traffic.sent
 

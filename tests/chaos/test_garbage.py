@@ -15,7 +15,7 @@ from tests.flow.traffic import Traffic
 from tests.services.kafka import ApacheKafka
 from tests.services.redis import RedisServer
 
-LARGE = [pytest.mark.soak, pytest.mark.timeout(1800)]
+LARGE = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
 
 class Garbage:

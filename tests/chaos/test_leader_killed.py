@@ -14,7 +14,7 @@ from tests.services.kafka import ApacheKafka
 from tests.services.kafka_cluster import KafkaCluster
 from tests.services.redis import RedisServer
 
-LARGE = [pytest.mark.soak, pytest.mark.timeout(1800)]
+LARGE = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
 
 @pytest.mark.parametrize(

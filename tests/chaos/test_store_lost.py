@@ -19,7 +19,7 @@ from tests.services.redis_cluster import RedisCluster
 from tests.services.switch import TcpSwitch
 
 LOOPBACK = "127.0.0.1"
-LARGE = [pytest.mark.soak, pytest.mark.timeout(1800)]
+LARGE = [pytest.mark.soak, pytest.mark.timeout(3600)]
 sizes = pytest.mark.parametrize(
     "size", [(3, 6, 2_000, 200), pytest.param((4, 60, 100_000, 500), marks=LARGE)], ids=["small", "large"]
 )

@@ -186,7 +186,7 @@ class Machine:
         stored = self.store.load(slot_of(self.started.run, partition))
         return json.loads(stored[1]["head"]) if stored is not None else {}
 
-    def settle(self) -> None:
+    def settle(self, timeout_s: float = 240.0) -> None:
         """Wait until every request stands decided, its tile is closed and the last reports are accounted for."""
         ends = self.log.admin().ends(self.settings.topics.requests)
 
@@ -201,7 +201,7 @@ class Machine:
             is_open: int = running_counts(self.store, self.started.run, PARTITIONS)["account"]["open"]
             return is_open == 0
 
-        wait_until(is_settled, "every request is decided", timeout_s=240)
+        wait_until(is_settled, "every request is decided", timeout_s)
 
     def closed(self) -> int:
         """Closed tiles that are stored, of all partitions."""
