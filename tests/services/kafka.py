@@ -23,6 +23,7 @@ from tests.services import ServiceMissing
 from tests.services.jars import RECIPE, VERSION, kafka_jars
 
 _JAVA_MIN = 17
+_SERVES_S = 240.0  # a broker among many processes on few cores takes minutes, and then serves
 
 # The two broker.* times: a broker that was killed serves again after about 5 s; with the defaults only after 12 s,
 # because the controller waits for the dead registration's session to end.
@@ -129,10 +130,10 @@ class ApacheKafka:
         """Wait until it serves.
 
         Raises:
-            Unavailable: If it ended, or does not serve within a minute.
+            Unavailable: If it ended, or does not serve within four minutes.
         """
         if self._process is not None:
-            self._process.wait_until(self._serves, timeout_s=60.0)
+            self._process.wait_until(self._serves, timeout_s=_SERVES_S)
 
     def kill(self) -> None:
         """End it at once (SIGKILL); `restart` finds the data as they were."""
