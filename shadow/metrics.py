@@ -271,8 +271,9 @@ class Metrics:
 
     Args:
         process: Which process this is.
-        values: Values of labels that the configuration knows, for example `{"role": ["candidate"]}`; every
-            metric all of whose labels are known is published at 0.
+        values: Values of labels that the configuration knows, for example `{"role": ["candidate"]}`, and the
+            services that the process needs, where it does not need all; every metric all of whose labels are known
+            is published at 0.
     """
 
     def __init__(self, process: Process, values: Mapping[str, Iterable[str]] | None = None) -> None:
@@ -284,7 +285,7 @@ class Metrics:
         self._refreshers: list[Callable[[], None]] = []
         for metric in CATALOGUE:
             if process in metric.processes:
-                self._metrics[metric.name] = self._create(metric, {**known, **metric.values})
+                self._metrics[metric.name] = self._create(metric, {**metric.values, **known})
         self.set("shadow_build_info", 1, version=_version(), python=platform.python_version())
 
     def inc(self, name: str, amount: float = 1, /, **labels: str) -> None:
@@ -312,6 +313,10 @@ class Metrics:
         histogram = self._of(name, labels)
         assert isinstance(histogram, Histogram)
         histogram.observe(value)
+
+    def service(self, name: str) -> Callable[[bool], None]:
+        """A function that is told whether a service answered, from any thread."""
+        return lambda is_up: self.set("shadow_service_up", int(is_up), service=name)
 
     def value(self, name: str, /, **labels: str) -> float:
         """What a counter or a gauge shows, 0 where it shows nothing."""

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from consumers.loop import Readiness, serve, wait_for
 from shadow.adapters.admin import AdminServer
-from shadow.adapters.kafka import KafkaLog
+from shadow.adapters.watched import watched_log
 from shadow.cli import wiring
 from shadow.cli.begin import runs_of, transactional_id
 from shadow.errors import Unavailable
@@ -36,7 +36,7 @@ class Attached:
     """
 
     settings: Settings
-    log: KafkaLog
+    log: Log
     started: Started
     metrics: Metrics
     readiness: Callable[[], tuple[bool, str]]
@@ -62,7 +62,8 @@ def serve_attached(
         routes: More routes of the admin port.
     """
     readiness = Readiness("waiting for kafka")
-    attached = Attached(settings, wiring.open_log(settings), _NO_RUN, metrics, readiness)
+    log_ = watched_log(wiring.open_log(settings), metrics.service("kafka"))
+    attached = Attached(settings, log_, _NO_RUN, metrics, readiness)
     admin = AdminServer(settings.admin.host, admin_port, metrics, lambda: attached.readiness(), routes)
     log.info("%s: metrics and probes on %s:%d", name, settings.admin.host, admin.port)
 

@@ -17,6 +17,7 @@ from shadow.adapters.admin import AdminServer
 from shadow.adapters.avro import encode
 from shadow.adapters.logs import configure
 from shadow.adapters.orphan import end_with_parent
+from shadow.adapters.watched import Deliveries, watched_log, watched_store
 from shadow.cli import parts, wiring
 from shadow.cli.attach import Attached, serve_attached
 from shadow.cli.begin import comparator_group, transactional_id, worker_group
@@ -53,10 +54,11 @@ def proxy(
     from shadow.proxy.server import run as run_proxy
 
     settings = _begin(config, log_format, log_level)
-    log_ = wiring.open_log(settings)
-    writer = log_.writer(queue_bytes_max=settings.proxy.mirror.queue)
+    metrics = Metrics("proxy", {"service": ["kafka"]})
+    told = metrics.service("kafka")
+    log_ = watched_log(wiring.open_log(settings), told)
+    writer = Deliveries(log_.writer(queue_bytes_max=settings.proxy.mirror.queue), told)
     partitions = parts.Partitions(log_, settings.topics.requests)
-    metrics = Metrics("proxy")
     proxy_ = Proxy(
         parts.proxy_settings(settings),
         writer=writer,
@@ -69,6 +71,7 @@ def proxy(
     admin = AdminServer(settings.admin.host, port, metrics, readiness)
 
     def on_ready(listening: int) -> None:
+        metrics.on_scrape(writer.look)
         metrics.on_scrape(lambda: parts.export_proxy(metrics, proxy_))
         readiness.ready()
         logging.getLogger("shadow.proxy").info(
@@ -99,7 +102,7 @@ def worker(
     settings = _begin(config, log_format, log_level)
     # Made at once, so that a mistake is said at the start; a worker closes its model with the run.
     models = [parts.model_of(settings, role)]
-    metrics = Metrics("worker", {"role": [role], "topic": wiring.topic_names(settings).values()})
+    metrics = Metrics("worker", {"service": ["kafka"], "role": [role], "topic": wiring.topic_names(settings).values()})
 
     def body(attached: Attached, stop: threading.Event) -> None:
         run = attached.started
@@ -150,7 +153,7 @@ def comparator(
                 member=wiring.member_name("comparator"),
             ),
             log_=attached.log,
-            store=wiring.open_store(settings),
+            store=watched_store(wiring.open_store(settings), metrics.service("redis")),
             slicer=Slicer(settings.slice_specs()),
             counting=wiring.counting_of(settings.policy(), wiring.graders_of(settings)),
             asks=asks,
@@ -183,7 +186,7 @@ def gate(
     answers = AnswersApi(settings.admin.host, settings.admin.bearer())
 
     def body(attached: Attached, stop: threading.Event) -> None:
-        store = wiring.open_store(settings)
+        store = watched_store(wiring.open_store(settings), metrics.service("redis"))
         writer = attached.log.decisions(settings.topics.decisions, transactional_id(settings))
         gate_ = Gate(attached.started, settings.policy(), store, writer, metrics, WallClock())
         attached.readiness = gate_.readiness

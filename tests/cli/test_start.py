@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +47,13 @@ def roles(shadow: CommandLine, names: tuple[str, ...]) -> Iterator[dict[str, sub
             process.wait(10)
 
 
+def services_of(tree: dict[str, Any], role: str) -> dict[str, float]:
+    """What a process' metrics say of the services."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{tree['admin'][role]}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+    return {name: float(value) for name, value in re.findall(r'shadow_service_up\{service="(\w+)"\} (\S+)', text)}
+
+
 def test_kafka_away_at_the_start(
     shadow: CommandLine, tmp_path: Path, kafka: ApacheKafka, redis_server: RedisServer
 ) -> None:
@@ -64,6 +73,7 @@ def test_kafka_away_at_the_start(
             for role in waiting:
                 wait_until(lambda r=role: "waiting for kafka: " in is_ready(tree, r)[1], f"{role} names kafka")
                 assert 503 == is_ready(tree, role)[0]
+                assert 0.0 == services_of(tree, role)["kafka"]
                 told = tmp_path / f"{role}.err"
                 wait_until(lambda t=told: "waiting for kafka: " in t.read_text(), f"{role} says it on stderr")
             refused = shadow("start")
@@ -75,6 +85,14 @@ def test_kafka_away_at_the_start(
             assert 0 == shadow("start", "--unsafe").returncode
             wait_until(lambda: all(is_ready(tree, role)[0] == 200 for role in tree["admin"]), "all are ready")
             assert {200: 20} == send(int(tree["proxy"]["listen"].rpartition(":")[2]), 20, first=20)
+            needed = {
+                "proxy": {"kafka"},
+                "worker": {"kafka"},
+                "comparator": {"kafka", "redis"},
+                "gate": {"kafka", "redis"},
+            }
+            for role, names in needed.items():
+                wait_until(lambda r=role, n=names: dict.fromkeys(n, 1.0) == services_of(tree, r), f"{role} has them")
             assert {None} == {process.poll() for process in processes.values()}
     for role in ("proxy", *waiting):
         assert "Traceback" not in (tmp_path / f"{role}.err").read_text()
