@@ -22,6 +22,7 @@ from typing import Any
 
 import orjson
 
+from consumers.gate_metrics import publish
 from shadow.adapters import last_known
 from shadow.adapters.avro import encode
 from shadow.adapters.decisions import decisions_in
@@ -39,7 +40,7 @@ from shadow.gate.run import (
     state_from_bytes,
     state_to_bytes,
 )
-from shadow.metrics import STATES, VERDICTS, Metrics
+from shadow.metrics import Metrics
 from shadow.ports import Change, Clock, DecisionWriter, Store
 from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_name
 from shadow.records.decisions import EXPIRE, HOLD, Decision, Started
@@ -313,7 +314,8 @@ class Gate:
     def _publish(self, loaded: _Loaded, judgement: Judgement, broken: str, now_us: int) -> None:
         """Tell metrics, the store and this machine what is known now."""
         view = view_of(self._started, loaded.state, judgement, self._decision, broken, now_us)
-        self._set_metrics(loaded.state, judgement, broken)
+        stage = "broken" if broken else (self._decision.to_stage if self._decision else loaded.state.stage)
+        publish(self._metrics, self._started.run, stage, loaded.state.window_pairs, judgement, now_us)
         last_known.save(f"run-{self._started.run}", view)
         change = Change(version=str(uuid.uuid4()), state={"view": orjson.dumps(view)})
         try:
@@ -321,33 +323,6 @@ class Gate:
             loaded.version = change.version
         except Refused:
             self._loaded = None
-
-    def _set_metrics(self, state: RunState, judgement: Judgement, broken: str) -> None:
-        run = self._started.run
-        stage = "broken" if broken else (self._decision.to_stage if self._decision else state.stage)
-        for name in STATES:
-            self._metrics.set("shadow_gate_state", float(name == stage), run=run, state=name)
-        self._metrics.set("shadow_gate_pairs", state.window_pairs, run=run)
-        self._metrics.set("shadow_gate_pairs_required", judgement.stage.needs.pairs, run=run)
-        self._metrics.set("shadow_gate_evaluation_timestamp_seconds", self._clock.now_us() / 1e6, run=run)
-        self._metrics.set("shadow_gate_rollback_log_e", judgement.rollback.log_e, run=run)
-        self._metrics.set("shadow_gate_rollback_log_e_needed", judgement.rollback.need, run=run)
-        for name, seen in judgement.evidence.slices.items():
-            if seen.coverage is not None:
-                self._metrics.set("shadow_gate_coverage_ratio", seen.coverage, run=run, slice=name)
-        for condition in judgement.conditions:
-            labels = {"run": run, "condition": condition.name, "slice": condition.slice}
-            self._metrics.set("shadow_gate_condition_met", float(condition.is_met), **labels)
-        for line in judgement.rules:
-            for verdict in VERDICTS:
-                self._metrics.set(
-                    "shadow_gate_rule_verdict",
-                    float(verdict == line.verdict.name),
-                    run=run,
-                    rule=line.name,
-                    slice=line.slice,
-                    verdict=verdict,
-                )
 
 
 def view_of(

@@ -59,7 +59,7 @@ class Metric:
 
     Args:
         kind: `counter`, `gauge` or `histogram`.
-        unit: What one means: `requests`, `seconds`, `bytes`, a ratio in [0, 1], or `1` for a flag.
+        unit: What one means: `requests`, `seconds`, `bytes`, a ratio, or `1` for a flag.
         processes: Which processes publish it.
         labels: Label names.
         values: The fixed values of a label; the others come from the configuration.
@@ -245,6 +245,23 @@ CATALOGUE: Final = (
         "slice",
     ),
     _gauge("shadow_gate_coverage_ratio", "ratio", GATE, "Pairs by requests that should be pairs.", "run", "slice"),
+    _gauge("shadow_gate_missing_ratio", "ratio", GATE, "Share of requests that are missing.", "run", "slice"),
+    _gauge(
+        "shadow_gate_missing_size_ratio",
+        "ratio",
+        GATE,
+        "Mean size of missing requests by that of paired ones; above 0.5 % missing it must be 0.8 to 1.25.",
+        "run",
+        "slice",
+    ),
+    _gauge(
+        "shadow_gate_missing_latency_ratio",
+        "ratio",
+        GATE,
+        "The same of production's latency.",
+        "run",
+        "slice",
+    ),
     _gauge(
         "shadow_gate_rule_verdict",
         "1",
