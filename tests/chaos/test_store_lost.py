@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -127,10 +128,13 @@ def losing_primaries(cluster: RedisCluster, machine: Callable[[], Machine]) -> S
         started = machine().started
         assert started is not None
         turns.append(turns.pop(0))
-        primary = cluster.primary_of(f"shadow:{{{started.run}{turns[-1]}}}:state")
+        key = f"shadow:{{{started.run}{turns[-1]}}}:state"
+        primary = cluster.primary_of(key)
         primary.kill()
+        began_s = time.monotonic()
+        cluster.wait(lambda: cluster.primary_of(key) is not primary, "a replica takes over")
+        print(f"a replica took over after {time.monotonic() - began_s:.1f} s")
         traffic.more(400)
-        cluster.wait(lambda: True, "a replica takes over")
         primary.restart()
         cluster.wait(cluster.has_replicas, "the killed node follows")
 
