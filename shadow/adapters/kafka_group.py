@@ -136,7 +136,7 @@ class KafkaGroup:
             return
         if self._partitions == 0:
             try:
-                found = self._consumer.list_topics(self._topic, timeout=METADATA_S).topics[self._topic]
+                found = self._consumer.list_topics(self._topic, timeout=1.0).topics[self._topic]
             except KafkaException as raised:
                 log.debug("the partitions of %s are not known yet: %s", self._topic, sentence(error_of(raised)))
                 return
