@@ -44,6 +44,8 @@ DROP_REASONS: Final = (
     "off",
     "sampled_out",
 )
+UNKNOWN_REASON: Final = "unknown"
+"""Reasons that a proxy of another version gives."""
 SKIPPED: Final = ("not_asked", "served_live")
 """Requests for which a worker makes no call."""
 VERDICTS: Final = ("PASS", "UNDECIDED", "BROKEN", "FAIL")
@@ -201,7 +203,7 @@ CATALOGUE: Final = (
         "run",
         "partition",
         "reason",
-        reason=DROP_REASONS,
+        reason=(*DROP_REASONS, UNKNOWN_REASON),
     ),
     _gauge(
         "shadow_requests_lost",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from consumers.comparator.plan import Owned
-from shadow.metrics import DROP_REASONS, Metrics
+from shadow.metrics import DROP_REASONS, UNKNOWN_REASON, Metrics
 from shadow.records.tallies import CLASSES
 
 
@@ -29,9 +29,11 @@ def publish(metrics: Metrics, run: str, partition: int, owned: Owned, now_us: in
     metrics.set("shadow_requests_present", account.present, **labels)
     metrics.set("shadow_requests_lost", account.lost, **labels)
     metrics.set("shadow_requests_open", account.open, **labels)
-    for reason, count in account.dropped.items():
-        if reason in DROP_REASONS:
-            metrics.set("shadow_requests_dropped", count, reason=reason, **labels)
+    for reason in DROP_REASONS:
+        metrics.set("shadow_requests_dropped", account.dropped.get(reason, 0), reason=reason, **labels)
+    # What a proxy of another version calls by a name that is not known here must not be missing from the sum.
+    unknown = sum(count for reason, count in account.dropped.items() if reason not in DROP_REASONS)
+    metrics.set("shadow_requests_dropped", unknown, reason=UNKNOWN_REASON, **labels)
     for name in state.compared:
         unaccounted = state.unaccounted(name, owned.fold.spec.requests_from)
         metrics.set("shadow_requests_unaccounted", unaccounted, comparison=name, **labels)
