@@ -147,7 +147,8 @@ class Fold:
         for request, exchange in (self._requests(sorted(uncarried)) if uncarried else {}).items():
             self.state.waiting[request].exchange = exchange
         for request, waiting in sorted(self.state.waiting.items()):
-            if not waiting.is_parked:
+            # A record completes a pair. What was met without one stays missing, whoever loads it.
+            if not waiting.is_parked and waiting.offsets:
                 self._decider.grade_complete(request, waiting, effects)
         self._find_held()
         return effects

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import ClassVar
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from shadow.records.answers import Report, Tick
 from tests.model.owner import FATES, Owner
@@ -30,6 +30,8 @@ REPORT = st.builds(
     is_final=st.booleans(),
 )
 GRADE = st.sampled_from(["passed", "passed", "failed", "broken"])
+FATE = st.sampled_from(["stored", *FATES])
+TROUBLE = st.sampled_from(["none", "none", "none", "falls back", "is emptied", "other release"])
 WHO = st.integers(0, 2)
 RECORDS = st.integers(0, 12)
 ANY = st.integers(0, 20)
@@ -67,7 +69,9 @@ class Schedule(RuleBasedStateMachine):
             time_us = offset * EVERY_S * SECOND
             self.world.append(answer(exchange, offset, time_us, body=body, outcome=outcome, role=role, run=run))
 
-    @rule(ahead=st.sampled_from([0, 0, 0, -1, 1]), wait_s=st.sampled_from([0, 1, 12, 40]), short=st.sampled_from([0, 1]))
+    @rule(
+        ahead=st.sampled_from([0, 0, 0, -1, 1]), wait_s=st.sampled_from([0, 1, 12, 40]), short=st.sampled_from([0, 1])
+    )
     def tick(self, ahead, wait_s, short):
         """The tick of the next tile, once or again, sometimes too early, out of order, or of an owner that froze."""
         self.world.time_us += wait_s * SECOND
@@ -87,6 +91,7 @@ class Schedule(RuleBasedStateMachine):
     def consume(self, who, count):
         self.owner(who).consume(count)
 
+    @precondition(lambda self: any(owner.asked for owner in self.owners))
     @rule(who=WHO, outcomes=st.lists(GRADE, min_size=1, max_size=12), is_flushed=st.booleans())
     def replies(self, who, outcomes, is_flushed):
         """A grading service answers an owner, or a zombie, each in its own way; oldest questions first."""
@@ -95,12 +100,13 @@ class Schedule(RuleBasedStateMachine):
         if is_flushed:
             self.owner(who).flush()
 
-    @rule(who=WHO, count=RECORDS, fate=st.sampled_from(FATES))
+    @rule(who=WHO, count=RECORDS, fate=FATE)
     def checkpoint(self, who, count, fate):
         """Some records, and the checkpoint behind them."""
         self.owner(who).consume(count)
         self.owner(who).save(fate)
 
+    @precondition(lambda self: self.world.in_flight)
     @rule(index=ANY)
     def write_arrives(self, index):
         """A write that was under way is applied now, or refused."""
@@ -116,24 +122,30 @@ class Schedule(RuleBasedStateMachine):
         """Another owner takes the partition; the old one does not know."""
         self.owners = [*self.owners, self.owner_class(self.world)][-OWNERS_MAX:]
 
-    @rule(index=ANY)
-    def redis_falls_back(self, index):
-        """Fail-overs to replicas that lag, and back: any former state is served again."""
-        self.world.show(index)
+    @rule(trouble=TROUBLE, index=ANY)
+    def redis(self, trouble, index):
+        """Any former state is served, as after fail-overs there and back; or one of another release; or none."""
+        match trouble:
+            case "falls back":
+                self.world.show(index)
+            case "is emptied":
+                self.world.empty()
+            case "other release":
+                self.world.write_another_format()
 
     @rule()
-    def redis_is_emptied(self):
-        self.world.store.purge("run/0")
+    def quiet(self):
+        """Nothing goes wrong for a while: one owner folds what is left, and every integer is compared."""
+        last = self.owner_class(self.world)
+        for _ in range(2):  # what the first round appends is folded in the second
+            last.consume(len(self.world.log.records))
+            last.save()
+        self.world.check()
 
     def teardown(self):
-        """Everybody writes once more, then one owner folds what is left, and every integer is compared."""
+        """Everybody writes once more, and then it is quiet."""
         for owner in self.owners:
             owner.consume(len(self.world.log.records))
             owner.save()
-        last = self.owner_class(self.world)
-        last.consume(len(self.world.log.records))
-        last.save()  # marks that it appended are folded with the next one
-        last.consume(len(self.world.log.records))
-        last.save()
-        self.world.check()
+        self.quiet()
         type(self).seen.update(self.world.seen)

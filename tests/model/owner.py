@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from shadow.errors import Refused
+from shadow.errors import InvalidRecord, Refused
 from shadow.ports import Change
 from shadow.records.answers import ASKED, RecordedGrade
 from shadow.stream.fold import Fold
@@ -32,9 +32,14 @@ class Owner:
     def load(self) -> None:
         """Take what is stored, read the waiting requests' records again, and put open questions again."""
         self.closed, self.output, self.asked = [], [], []
+        self.version, state = None, None
         stored = self.world.store.load(SLOT)
-        self.version = None if stored is None else stored[0]
-        state = None if stored is None else self.state_from(stored[1])
+        try:
+            if stored is not None:
+                state = self.state_from(stored[1])
+                self.version = stored[0]
+        except InvalidRecord:
+            self.world.empty()
         self.fold = new_fold(self.world, state, self.fold_class)
         if state is not None:
             places = {o: r for r, w in state.waiting.items() if not w.is_parked for o in w.offsets}

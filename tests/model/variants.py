@@ -1,4 +1,4 @@
-"""Owners that are built wrong, one mistake each: the model must find every one of them."""
+"""Owners that are built wrong, one mistake each: the search must find every one of them."""
 
 from __future__ import annotations
 
@@ -8,33 +8,44 @@ from dataclasses import replace
 
 from shadow.errors import Refused
 from shadow.ports import Change
+from shadow.records.answers import Answer
 from shadow.stream.fold import Fold
+from shadow.stream.state import FoldState
 from shadow.stream.tile import Tiles
-from tests.model.world import SLOT, Owner, World
+from tests.model.owner import Owner
+from tests.model.world import SLOT, World
 
 
 class OffsetApart(Owner):
     """Stores `next` in a second write; whoever dies in between leaves tallies that are ahead of it."""
 
-    def save(self, *, is_answer_lost: bool = False, dies: bool = False) -> None:
+    def save(self, fate: str = "stored") -> None:
         stored = self.world.store.load(SLOT)
-        if stored is None or not dies:
-            super().save(is_answer_lost=is_answer_lost, dies=dies)
+        if stored is None or fate != "dies":
+            super().save(fate)
             return
+        self.flush()
         change = self.change()
-        head = json.loads(change.state["head"])
-        head["next"] = json.loads(stored[1]["head"])["next"]
+        head = json.loads(change.state["head"]) | {"next": json.loads(stored[1]["head"])["next"]}
         with suppress(Refused):
             self.write(replace(change, state={**change.state, "head": json.dumps(head).encode()}))
         self.load()
+
+
+class Unfenced(Owner):
+    """Writes whatever is stored."""
+
+    def write(self, change: Change) -> None:
+        stored = self.world.store.load(SLOT)
+        self.world.swap(None if stored is None else stored[0], change)
 
 
 class Epochs(Owner):
     """Fences by the number of the owner, which stays the same over all of its writes."""
 
     def __init__(self, world: World) -> None:
-        world.epochs = getattr(world, "epochs", 0) + 1
-        self.epoch = world.epochs
+        world.seen["owners"] += 1
+        self.epoch = world.seen["owners"]
         super().__init__(world)
 
     def write(self, change: Change) -> None:
@@ -42,22 +53,23 @@ class Epochs(Owner):
         if stored is not None and int(stored[1].get("epoch", b"0")) > self.epoch:
             raise Refused("a later owner wrote")
         state = {**change.state, "epoch": str(self.epoch).encode()}
-        self.world.store.swap(SLOT, None if stored is None else stored[0], replace(change, state=state))
+        self.world.swap(None if stored is None else stored[0], replace(change, state=state))
 
 
 class LowWater(Owner):
     """Goes on at the lowest offset that somebody waits for, as if what lies behind it had not been counted."""
 
-    def load(self) -> None:
-        super().load()
-        offsets = [offset for waiting in self.fold.state.waiting.values() for offset in waiting.offsets]
-        self.fold.state.next = min([*offsets, self.fold.state.next])
+    def state_from(self, fields: dict[str, bytes]) -> FoldState:
+        state = super().state_from(fields)
+        offsets = [offset for waiting in state.waiting.values() for offset in waiting.offsets]
+        state.next = min([*offsets, state.next])
+        return state
 
 
 class MemoryJoin(Owner):
     """Keeps what waits for its other half in memory only."""
 
-    def state_from(self, fields):
+    def state_from(self, fields: dict[str, bytes]) -> FoldState:
         return super().state_from({name: value for name, value in fields.items() if not name.startswith("waiting:")})
 
 
@@ -76,7 +88,7 @@ class ByTimeAlone(Owner):
 
 
 class PerBatch(Owner):
-    """Moves the watermark and closes tiles once a batch instead of around each record."""
+    """Moves time and closes tiles once a batch instead of around each record."""
 
     class fold_class(Fold):
         is_within = True
@@ -86,12 +98,11 @@ class PerBatch(Owner):
                 super()._close(effects)
 
     def consume(self, count: int) -> None:
+        left = min(count, len(self.world.log.records) - self.fold.state.next)
         self.fold.is_within = True
-        first = self.fold.state.next
-        batch = self.world.log.records[first : first + count]
-        for index, (record, content) in enumerate(batch):
-            self.fold.is_within = index < len(batch) - 1
-            self.closed += self.fold.apply(record, content).closed
+        super().consume(left - 1)
+        self.fold.is_within = False
+        super().consume(min(left, 1))
 
 
 class CarriersLost(Owner):
@@ -99,8 +110,10 @@ class CarriersLost(Owner):
 
     class fold_class(Fold):
         def restore(self, records):
-            kept = [(request, record, content) for request, record, content in records]
-            bare = [(r, record, replace(c, exchange=None) if hasattr(c, "exchange") else c) for r, record, c in kept]
+            bare = [
+                (request, record, replace(content, exchange=None) if isinstance(content, Answer) else content)
+                for request, record, content in records
+            ]
             requests, self._requests = self._requests, lambda offsets: {}
             try:
                 return super().restore(bare)
@@ -108,4 +121,4 @@ class CarriersLost(Owner):
                 self._requests = requests
 
 
-VARIANTS = (OffsetApart, Epochs, LowWater, MemoryJoin, ByTimeAlone, PerBatch, CarriersLost)
+VARIANTS = (OffsetApart, Unfenced, Epochs, LowWater, MemoryJoin, ByTimeAlone, PerBatch, CarriersLost)
