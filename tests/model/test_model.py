@@ -108,7 +108,8 @@ def test_a_request_without_a_record_is_missing_whoever_loads():
 
 def test_the_page_names_each_crash_point():
     """docs/exactly-once.md argues about the labels that the comparator and the gate have, and about no others."""
-    code = "".join((ROOT / each).read_text() for each in ("consumers/comparator/process.py", "consumers/gate.py"))
+    loops = ("consumers/comparator/process.py", "consumers/gate/process.py")
+    code = "".join((ROOT / each).read_text() for each in loops)
     labels = set(re.findall(r'_reached\("(\w+)"\)', code))
     assert labels == set(re.findall(r"^\| (?:gate: )?(?:after|before) `(\w+)`", PAGE, re.MULTILINE))
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import orjson
 
-from consumers.gate_metrics import publish
+from consumers.gate.published import publish
 from shadow.adapters import last_known
 from shadow.adapters.avro import encode
 from shadow.adapters.decisions import decisions_in

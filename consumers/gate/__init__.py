@@ -1,0 +1,5 @@
+"""The gate: process.py is its loop, published.py what its metrics show."""
+
+from consumers.gate.process import Gate, decision_tree
+
+__all__ = ["Gate", "decision_tree"]
