@@ -17,6 +17,7 @@ from shadow.errors import Usage
 from shadow.ports import Change, TopicState
 from tests.cli.conftest import CommandLine, configuration
 from tests.services.kafka import ApacheKafka
+from tests.services.kafka_cluster import KafkaCluster
 from tests.services.redis import RedisServer
 
 
@@ -25,7 +26,7 @@ def shadow(tmp_path: Path) -> CommandLine:
     return CommandLine(tmp_path)
 
 
-def begun(shadow: CommandLine, tmp_path: Path, kafka: ApacheKafka, store: RedisServer, *options: str):
+def begun(shadow: CommandLine, tmp_path: Path, kafka: ApacheKafka | KafkaCluster, store: RedisServer, *options: str):
     (tmp_path / "shadow.yaml").write_text(yaml.safe_dump(configuration(kafka.bootstrap, store.url), sort_keys=False))
     return shadow("start", *options)
 
@@ -56,6 +57,17 @@ def test_109_everything_at_once(shadow: CommandLine, tmp_path: Path, kafka: Apac
         allowed = shadow("start", "--unsafe")
         assert 0 == allowed.returncode
         assert 5 == allowed.stderr.count("warning: ")
+
+
+def test_109_three_brokers_need_no_option(
+    shadow: CommandLine, tmp_path: Path, kafka: ApacheKafka, redis_server: RedisServer
+) -> None:
+    """
+    On three brokers of which two must acknowledge, and a Redis that never evicts, a run begins without a warning.
+    """
+    with KafkaCluster() as cluster:
+        done = begun(shadow, tmp_path, cluster, redis_server)
+    assert (0, "") == (done.returncode, done.stderr)
 
 
 def test_109_what_no_option_allows(
