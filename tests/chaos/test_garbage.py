@@ -29,13 +29,17 @@ class Garbage:
         self.thrown = 0
 
     def throw_with(self, traffic: Traffic, is_over: threading.Event) -> None:
-        """Keep up with the traffic until told that it is over."""
+        """Keep up with the traffic until told that it is over; then once more, for what was sent last."""
         while not is_over.wait(0.02):
-            while self.thrown < traffic.sent // 100:
-                for topic in (self._topics.requests, self._topics.answers):
-                    self._throw(topic, self._draw.randrange(PARTITIONS))
-                self.thrown += 1
-            self._writer.poll()
+            self._catch_up(traffic.sent)
+        self._catch_up(traffic.sent)
+
+    def _catch_up(self, sent: int) -> None:
+        while self.thrown < sent // 100:
+            for topic in (self._topics.requests, self._topics.answers):
+                self._throw(topic, self._draw.randrange(PARTITIONS))
+            self.thrown += 1
+        self._writer.poll()
 
     def close(self) -> None:
         """Wait until each stands in the log."""
