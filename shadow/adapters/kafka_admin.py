@@ -42,6 +42,8 @@ from shadow.records.log import LogRecord
 
 NEAR: Final = 200
 """Offsets at most this far apart are read in one go: reading over the ones between is cheaper than beginning anew."""
+SPREAD_S: Final = 3.0
+"""Within this time every broker knows a topic that one of them knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +127,13 @@ class KafkaAdmin:
     def ends(self, topic: str) -> list[tuple[int, int]]:
         """(first offset, offset behind the last record) of each partition."""
         state = self._known(topic)
-        if state is None:
-            raise Unavailable(f"kafka has no topic {topic}")
+        deadline_s = time.monotonic() + SPREAD_S
+        while state is None:
+            # Any broker may be asked, and each learns of a new topic in its own time.
+            if time.monotonic() > deadline_s:
+                raise Unavailable(f"kafka has no topic {topic}")
+            time.sleep(0.1)
+            state = self._known(topic)
         return [self._bounds(topic, partition) for partition in range(state.partitions)]
 
     def _bounds(self, topic: str, partition: int) -> tuple[int, int]:

@@ -7,8 +7,10 @@ else fails too, so `--unsafe` accepts it. The embedded services are for one lapt
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
+from shadow.adapters.kafka_admin import SPREAD_S
 from shadow.adapters.kafka_client import BATCH_BYTES_MAX, BATCH_ROOM_BYTES
 from shadow.cli.wiring import record_bytes_max
 from shadow.errors import Unavailable
@@ -29,15 +31,23 @@ def faults_of(settings: Settings, log: Log, admin: LogAdmin) -> list[str]:
     faults = []
     counts = []
     for name in (settings.topics.requests, settings.topics.answers):
-        state = admin.topic(name)
-        if state is None:
-            raise Unavailable(f"the topic {name} does not exist; run `shadow doctor` to see what is wrong")
+        state = _existing(admin, name)
         counts.append(state.partitions)
         # A broker that does not stamp is dealt with by the ticks' grace.
         faults += [f"{name} {fault}" for fault in topic_faults(settings, name, state) if log.is_log_append_time]
     if counts[0] != counts[1]:
         faults.append(unequal(settings, *counts))
     return faults
+
+
+def _existing(admin: LogAdmin, name: str) -> TopicState:
+    """A topic that was created just now if it was not there: each broker learns of it in its own time."""
+    deadline_s = time.monotonic() + SPREAD_S
+    while (state := admin.topic(name)) is None or not state.partitions:
+        if time.monotonic() > deadline_s:
+            raise Unavailable(f"the topic {name} does not exist; run `shadow doctor` to see what is wrong")
+        time.sleep(0.1)
+    return state
 
 
 def unequal(settings: Settings, requests: int, answers: int) -> str:
@@ -97,18 +107,17 @@ def kafka_risks(settings: Settings, log: Log) -> list[str]:
     """Every risk of the topics on which a verdict rests, one sentence each.
 
     Raises:
-        Unavailable: If Kafka does not answer.
+        Unavailable: If Kafka does not answer, or one of the topics does not exist.
     """
     if settings.kafka == EMBEDDED:
         return []
     admin = log.admin()
     try:
-        states = {name: admin.topic(name) for name in (getattr(settings.topics, kind) for kind in EVIDENCE)}
+        names = [getattr(settings.topics, kind) for kind in EVIDENCE]
+        states = {name: _existing(admin, name) for name in names}
     finally:
         admin.close()
-    return [
-        f"kafka: {name} {risk}" for name, state in states.items() if state is not None for risk in topic_risks(state)
-    ]
+    return [f"kafka: {name} {risk}" for name, state in states.items() for risk in topic_risks(state)]
 
 
 def topic_risks(state: TopicState) -> Iterator[str]:
