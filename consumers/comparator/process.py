@@ -221,9 +221,8 @@ class Comparator:
     def _carry_out(self, partition: int, owned: Owned, effects: Effects) -> None:
         """Do what the fold asked for. Nothing of it changes what is counted."""
         owned.closed.extend(effects.closed)
-        if self._plan.writes_pairs:
-            for pair in effects.pairs:
-                self._output.pair(partition, pair)
+        for pair in effects.pairs:
+            self._output.pair(partition, pair)
         if not effects.asks:
             return
         marked: set[tuple[int, str]] = set()
@@ -336,7 +335,8 @@ class Comparator:
         stored = self._with_patience(lambda: self._store.load(slot_of(started.run, partition)))
 
         def fold(state: FoldState | None = None) -> Fold:
-            return Fold(spec, self._slicer, self._counting, requests, self._answers_of(partition), state)
+            answers, makes_pairs = self._answers_of(partition), self._plan.writes_pairs
+            return Fold(spec, self._slicer, self._counting, requests, answers, state, makes_pairs=makes_pairs)
 
         if stored is None:
             return Owned(fold(), None, dropped=started.first_tile)

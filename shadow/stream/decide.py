@@ -34,6 +34,7 @@ class Decider:
         requests: Reads requests by offset.
         state: The fold's state.
         held: Marked requests by (offset, comparison), in the order of their marks; what is decided is taken out.
+        makes_pairs: Whether the effects carry graded pairs.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class Decider:
         requests: RequestsAt,
         state: FoldState,
         held: dict[tuple[int, str], None],
+        *,
+        makes_pairs: bool,
     ) -> None:
         self._spec = spec
         self._slicer = slicer
@@ -51,6 +54,7 @@ class Decider:
         self._requests = requests
         self._state = state
         self._held = held
+        self._makes_pairs = makes_pairs
         self._applicable = {name: Applicable(each.graders) for name, each in counting.items()}
         self._roles = {name: ROLES_BY_COMPARISON[name] for name in spec.deadlines_us}
 
@@ -111,7 +115,8 @@ class Decider:
                 candidate=candidate,
                 baseline=undecided.sides[BASELINE],
             )
-        effects.pairs.append(self._pair(request, name, exchange, tile, counted.slices, undecided))
+        if self._makes_pairs:
+            effects.pairs.append(self._pair(request, name, exchange, tile, counted.slices, undecided))
         self._decide(request, waiting, name, "paired", exchange)
 
     def _pair(

@@ -54,6 +54,7 @@ class Fold:
         requests: Reads requests by offset.
         answers: Reads records of the answers by offset; needed where a comparison is slower than the main one.
         state: Where to go on; None for the run's beginning.
+        makes_pairs: Whether the effects carry graded pairs, which nobody needs who does not write them.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class Fold:
         requests: RequestsAt,
         answers: AnswersAt | None = None,
         state: FoldState | None = None,
+        *,
+        makes_pairs: bool = True,
     ) -> None:
         if spec.slow and answers is None:
             raise ValueError(f"{', '.join(sorted(spec.slow))} waits long, so its records must be readable by offset")
@@ -84,7 +87,7 @@ class Fold:
         self._budget_us = max((grader.budget_us for grader in graders), default=0)
         self.state = state if state is not None else self.first_state(spec, counting)
         self._held: dict[tuple[int, str], None] = {}
-        self._decider = Decider(spec, slicer, counting, requests, self.state, self._held)
+        self._decider = Decider(spec, slicer, counting, requests, self.state, self._held, makes_pairs=makes_pairs)
 
     @staticmethod
     def first_state(spec: FoldSpec, counting: Mapping[str, Counting]) -> FoldState:
