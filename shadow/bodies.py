@@ -75,7 +75,7 @@ def _ignored(digits: str) -> int:
 def _walk(document: Any) -> Iterable[Any]:
     """Every value, in the document's order; without recursion, since a body may be nested deeply."""
     if type(document) is dict and _CONTAINERS.isdisjoint(map(type, document.values())):
-        # Most bodies are flat, and need no order: 0.3 µs instead of 1.5.
+        # Most bodies are flat, and need no stack: 0.5 µs instead of 0.8.
         return (document, *document.values())
     return _walk_deeply(document)
 

@@ -22,7 +22,7 @@ def grade_safely(grader: Grader, answer: Graded, other: Graded | None) -> Grade 
     # A foreign grader may raise anything, and may even try to end the process.
     except (Exception, SystemExit) as error:  # noqa: BLE001 -- counted as broken, with its words as the reason
         return broken(error)
-    # Nearly every grade is sound, without a score, and gives a reason that was seen before: 0.2 µs instead of 1.5.
+    # Nearly every grade is sound, without a score, and gives a reason that was seen before: 0.1 µs instead of 1.9.
     if (
         type(grade) is Grade
         and grade.score is None
