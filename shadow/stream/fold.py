@@ -268,25 +268,30 @@ class Fold:
         self._decider.exchange_of(request, waiting)
 
     def _apply_grade(self, grade: RecordedGrade, record: LogRecord, effects: Effects) -> None:
+        """Take a mark or a grade that a complete pair waits for; any other changes nothing, whoever wrote it."""
         request, name = grade.request_offset, grade.comparison
         waiting = self.state.waiting.get(request)
-        if waiting is None or name not in waiting.undecided:
-            self.state.counters["grades_repeated"] += grade.outcome != ASKED
+        undecided = waiting.undecided.get(name) if waiting is not None else None
+        needs = undecided.needs if undecided is not None else None
+        is_mark = grade.outcome == ASKED
+        if (
+            waiting is None
+            or undecided is None
+            or needs is None
+            or not (is_mark or (grade.grader, grade.role) in needs)
+            or not undecided.take(record, grade)
+        ):
+            self.state.counters["grades_repeated"] += not is_mark
             return
-        self._unpark(request, waiting)
-        undecided = waiting.undecided[name]
-        if not undecided.take(record, grade):
-            self.state.counters["grades_repeated"] += grade.outcome != ASKED
-        else:
-            waiting.offsets.append(record.offset)
-            self.state.changed.add(waiting.tile)
-            if grade.outcome == ASKED:
-                self._held[request, name] = None
-            elif undecided.needs is not None:
-                undecided.needs.discard((grade.grader, grade.role))
-                if not undecided.needs:
-                    self._decider.finish(request, waiting, name, effects)
-        self._park(waiting)
+        waiting.offsets.append(record.offset)
+        self.state.changed.add(waiting.tile)
+        if is_mark:
+            self._held[request, name] = None
+            return
+        needs.discard((grade.grader, grade.role))
+        if not needs:
+            self._decider.finish(request, waiting, name, effects)
+            self._park(waiting)
 
     def _close(self, effects: Effects) -> None:
         """Break grades that never came, then close every tile that may close, oldest first."""

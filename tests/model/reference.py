@@ -108,16 +108,16 @@ class Book:
 
     def grade(self, offset, time_us, grade):
         request, name = grade.request_offset, grade.comparison
-        if request not in self.met or name not in self.met[request].open:
-            self.counters["grades_repeated"] += grade.outcome != "asked"
-        elif grade.outcome == "asked":
-            self.met[request].marks.setdefault(name, (offset, time_us))
-        elif (name, grade.role) in self.met[request].grades:
+        is_open = request in self.met and name in self.met[request].open
+        lacks = self.lacks(request, name) if is_open and self.is_complete(request, name) else []
+        if grade.outcome == "asked":
+            if lacks:
+                self.met[request].marks.setdefault(name, (offset, time_us))
+        elif grade.role not in lacks or grade.grader != "reward":
             self.counters["grades_repeated"] += 1
         else:
             self.met[request].grades[name, grade.role] = grade.outcome
-            if self.is_complete(request, name):
-                self.count_complete(request, name)
+            self.count_complete(request, name)
 
     def meet(self, request, tile):
         self.met[request] = Met(tile, set(self.oldest))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from shadow.records.answers import RecordedGrade, Report, Tick
 from shadow.records.tallies import Key
+from shadow.stream.state import fields_from_state, state_from_fields
 from tests.stream.builders import (
     CORRECT,
     HACK_RULES,
     REWARD,
     RUN,
     SECOND,
+    SPEC,
     AnswersLog,
     answer,
     fold_of,
@@ -241,6 +245,78 @@ def test_grade_that_never_comes_is_broken_by_log_time():
     assert ([], [0]) == (before, [tile.number for tile in after])
     assert [1] == after[0].tally.vectors[Key("all", "broken", "")]
     assert Key("all", "graders", "reward") not in after[0].tally.vectors
+
+
+@pytest.mark.parametrize(
+    ("grader", "role"), [("nosuch", "candidate"), ("correct", "candidate"), ("reward", "human")], ids=str
+)
+def test_grade_that_nobody_asked_for_counts_nothing(grader, role):
+    """
+    P16: a grade of a grader or a role that the pair does not wait for is a repeat, and the pair counts without it.
+    """
+    requests = {0: request(1)}
+    log = AnswersLog()
+    log.append(answer(requests[0], 0, SECOND), 2 * SECOND)
+    log.append(grade("asked"), 2 * SECOND)
+    log.append(RecordedGrade(RUN, 0, "candidate-production", grader, role, "failed"), 3 * SECOND)
+    for each in ("candidate", "production"):
+        log.append(grade("passed", role=each), 4 * SECOND)
+    log.append(Tick(RUN, 0, 1), 10 * SECOND)
+    fold = fold_of(requests, graders=(CORRECT, REWARD), rules=HACK_RULES)
+
+    closed, _, _ = run_of(fold, log.records)
+
+    assert [0] == [tile.number for tile in closed]
+    assert [1, 0, 0, 0] == closed[0].tally.vectors[Key("all", "graders", "correct")]
+    assert 1 == fold.state.counters["grades_repeated"]
+
+
+def test_a_recorded_grade_takes_no_failure_back():
+    """
+    A candidate that timed out has failed the recorded grader too, whatever a record says of its answer.
+    """
+    requests = {0: request(1)}
+    log = AnswersLog()
+    log.append(answer(requests[0], 0, SECOND, outcome="timeout"), 2 * SECOND)
+    log.append(grade("asked"), 2 * SECOND)
+    log.append(grade("passed"), 3 * SECOND)
+    log.append(grade("passed", role="production"), 4 * SECOND)
+    log.append(Tick(RUN, 0, 1), 10 * SECOND)
+    fold = fold_of(requests, graders=(CORRECT, REWARD), rules=HACK_RULES)
+
+    closed, _, _ = run_of(fold, log.records)
+
+    assert [0, 1, 0, 0] == closed[0].tally.vectors[Key("all", "graders", "reward")]
+
+
+def test_a_mark_before_its_pair_is_no_mark():
+    """
+    A mark that stands before the pair is complete bounds nothing, whether or not an owner loads in between.
+    """
+    requests = {0: replace(request(1), live=None)}
+    log = AnswersLog()
+    log.append(answer(requests[0], 0, SECOND), 2 * SECOND)
+    log.append(grade("asked"), 2 * SECOND)
+    log.append(grade("passed"), 2 * SECOND)
+    log.append(Tick(RUN, 0, 1), 10 * SECOND)
+    log.append(answer(requests[0], 0, SECOND, role="production"), 20 * SECOND)
+    later = log.append(Tick(RUN), 200 * SECOND)
+    spec = replace(SPEC, deadlines_us={"candidate-production": 1000 * SECOND})
+    results = []
+    for is_loaded in (False, True):
+        fold = fold_of(requests, spec=spec, graders=(CORRECT, REWARD), rules=HACK_RULES)
+        run_of(fold, log.records[:-1])
+        if is_loaded:
+            fields, _ = fields_from_state(fold.state, only_changed=False)
+            state = state_from_fields(fields, spec)
+            offsets = [(offset, 0) for waiting in state.waiting.values() for offset in waiting.offsets]
+            fold = fold_of(requests, spec=spec, graders=(CORRECT, REWARD), rules=HACK_RULES, state=state)
+            fold.restore([(each, *log.records[offset]) for offset, each in offsets])
+        closed, _, _ = run_of(fold, [later])
+        needs = fold.state.waiting[0].undecided["candidate-production"].needs
+        results.append(([tile.number for tile in closed], needs))
+
+    assert [([], {("reward", "candidate"), ("reward", "production")})] * 2 == results
 
 
 def test_other_runs_and_earlier_requests_are_ignored():
