@@ -8,7 +8,7 @@ from typing import ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from shadow.records.answers import Report, Tick
+from shadow.records.answers import RecordedGrade, Report, Tick
 from tests.model.owner import FATES, Owner
 from tests.model.world import EVERY_S, REQUESTS, SPEC_OF_ALL, World
 from tests.stream.builders import RUN, SECOND, answer
@@ -30,6 +30,13 @@ REPORT = st.builds(
     is_final=st.booleans(),
 )
 GRADE = st.sampled_from(["passed", "passed", "failed", "broken"])
+FOREIGN = st.tuples(
+    st.integers(0, REQUESTS - 1),
+    st.sampled_from(sorted(SPEC_OF_ALL.deadlines_us)),
+    st.sampled_from(["reward", "reward", "correct", "nosuch"]),
+    st.sampled_from(["candidate", "production", "human", "baseline"]),
+    st.sampled_from(["asked", "asked", "passed", "failed", "broken"]),
+)
 FATE = st.sampled_from(["stored", *FATES])
 TROUBLE = st.sampled_from(["none", "none", "none", "falls back", "is emptied", "other release"])
 WHO = st.integers(0, 2)
@@ -99,6 +106,12 @@ class Schedule(RuleBasedStateMachine):
             self.owner(who).reply(outcome)
         if is_flushed:
             self.owner(who).flush()
+
+    @rule(grades=st.lists(FOREIGN, min_size=1, max_size=4))
+    def foreign_grades(self, grades):
+        """Marks and grades that no owner wrote: for pairs that are not there yet, and of graders that nobody asked."""
+        for offset, comparison, grader, role, outcome in grades:
+            self.world.append(RecordedGrade(RUN, offset, comparison, grader, role, outcome))
 
     @rule(who=WHO, count=RECORDS, fate=FATE)
     def checkpoint(self, who, count, fate):
