@@ -17,11 +17,12 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
 from consumers.comparator.asks import Asks
+from consumers.comparator.constants import answers_at, requests_at
 from consumers.comparator.dropping import Dropping, tiles_to_drop
 from consumers.comparator.holes import BROKEN, Holes
 from consumers.comparator.output import Output
@@ -29,7 +30,7 @@ from consumers.comparator.plan import ComparatorPlan, Owned
 from consumers.comparator.published import publish
 from consumers.comparator.ticks import Ticks
 from shadow.adapters.ask_http import AskPool
-from shadow.adapters.content import content_of, request_in
+from shadow.adapters.content import content_of
 from shadow.adapters.logs import Repeated
 from shadow.errors import BrokenEvidence, InvalidRecord, Refused, Unavailable
 from shadow.metrics import Metrics
@@ -37,7 +38,6 @@ from shadow.ports import Change, Clock, Log, LogGroup, Store
 from shadow.records.answers import ASKED, AnswersRecord
 from shadow.records.grades import Grade
 from shadow.records.log import LogRecord
-from shadow.records.requests import MirroredRequest
 from shadow.stream.fold import Fold
 from shadow.stream.slice import Slicer
 from shadow.stream.state import (
@@ -331,11 +331,12 @@ class Comparator:
             requests_from=started.requests_from[partition],
             answers_from=started.answers_from[partition],
         )
-        requests = self._requests_of(partition)
+        requests = requests_at(self._admin, self._plan.topics["requests"], partition, self._with_patience)
+        answers = self._answers_of(partition)
         stored = self._with_patience(lambda: self._store.load(slot_of(started.run, partition)))
 
         def fold(state: FoldState | None = None) -> Fold:
-            answers, makes_pairs = self._answers_of(partition), self._plan.writes_pairs
+            makes_pairs = self._plan.writes_pairs
             return Fold(spec, self._slicer, self._counting, requests, answers, state, makes_pairs=makes_pairs)
 
         if stored is None:
@@ -367,24 +368,9 @@ class Comparator:
         effects = owned.fold.restore([(requests[record.offset], record, content) for record, content in found])
         self._carry_out(partition, owned, effects)
 
-    def _requests_of(self, partition: int) -> Callable[[Sequence[int]], dict[int, MirroredRequest | None]]:
-        def requests(offsets: Sequence[int]) -> dict[int, MirroredRequest | None]:
-            records = self._with_patience(
-                lambda: self._admin.read_at(self._plan.topics["requests"], partition, sorted(offsets))
-            )
-            return {record.offset: request_in(record) for record in records}
-
-        return requests
-
     def _answers_of(self, partition: int) -> AnswersAt:
-        def answers(offsets: Sequence[int]) -> list[tuple[LogRecord, AnswersRecord]]:
-            records = self._with_patience(
-                lambda: self._admin.read_at(self._plan.topics["answers"], partition, sorted(offsets))
-            )
-            # They were folded before, so they can be decoded.
-            return [(record, content) for record in records if (content := self._content(record)) is not None]
-
-        return answers
+        topic, run = self._plan.topics["answers"], self._plan.started.run
+        return answers_at(self._admin, topic, partition, run, self._with_patience)
 
     def _break(self, partition: int, version: str | None, hole: str) -> None:
         """Fold nothing more of a partition, and say so in the store, where the gate sees it."""
