@@ -43,8 +43,8 @@ def _repeats_key(body: bytes, document: Any) -> bool:
     Each member has one colon outside of strings, so members and the strings' own colons must explain all of them.
     """
     colons = body.count(b":")
-    if colons < 2:
-        return False
+    if colons < 2 or (type(document) is dict and len(document) == colons):
+        return False  # one member at most, or each colon is that of a member of the outer object
     if b"\\u003" not in body:
         for item in _walk(document):
             if type(item) is str:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
 from shadow.errors import Unavailable, Usage
-from shadow.records.log import LogRecord
+from shadow.records.log import LogRecord, make_record
 
 log = logging.getLogger("shadow.kafka")
 
@@ -150,7 +150,7 @@ def consumer_properties(properties: Mapping[str, str], group: str) -> dict[str, 
 def record_of(message: Any) -> LogRecord:
     """A message without an error as a record. Kafka's times are milliseconds."""
     headers = message.headers()
-    return LogRecord(
+    return make_record(
         message.topic(),
         message.partition(),
         message.offset(),

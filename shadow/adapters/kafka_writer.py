@@ -69,7 +69,9 @@ class KafkaWriter:
                 key,
                 partition,
                 headers=list(headers.items()) if headers else None,
-                on_delivery=lambda error, message: done.append((on_delivery, error, message)),
+                on_delivery=self._note_failure
+                if on_delivery is None
+                else lambda error, message: done.append((on_delivery, error, message)),
             )
         except BufferError:
             return False
@@ -107,6 +109,11 @@ class KafkaWriter:
         self._producer.purge()
         self._producer.flush(1.0)
         self._serve()
+
+    def _note_failure(self, error: KafkaError | None, message: Any) -> None:
+        """Of a record whose fate nobody asked for, only a failure is worth keeping."""
+        if error is not None:
+            self._done.append((None, error, message))
 
     def _serve(self) -> None:
         while self._done:

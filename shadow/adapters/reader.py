@@ -24,7 +24,8 @@ REFUSED: Final = (Unusual, IndexError, UnicodeError, struct.error)
 """What a compiled reader raises where the general one must decide."""
 
 _DOUBLE: Final = struct.Struct("<d")
-_FROM_ZIGZAG: Final = [(number >> 1) ^ -(number & 1) for number in range(128)]
+_FROM_ZIGZAG: Final = [(number >> 1) ^ -(number & 1) for number in range(1 << 14)]
+"""What one and two bytes say: most lengths and counts, without a call."""
 
 
 def _long(value: bytes, at: int) -> tuple[int, int]:
@@ -151,6 +152,9 @@ class _Compiler:
         yield f"if {target} < 128:"
         yield f"    {target} = from_zigzag[{target}]"
         yield "    at += 1"
+        yield "elif value[at + 1] < 128:"
+        yield f"    {target} = from_zigzag[{target} & 127 | value[at + 1] << 7]"
+        yield "    at += 2"
         yield "else:"
         yield f"    {target}, at = long(value, at)"
 

@@ -31,10 +31,15 @@ class AnswerTag(Plain):
         """Grade the form only; whether the result is right is for other graders to say."""
         text = answer.text()
         opening, closing = self._tags
-        opened, closed = text.count(opening), text.count(closing)
-        if opened != 1 or closed != 1:
+        start, end = text.find(opening), text.find(closing)
+        if start < 0 or end < 0 or _is_again(text, opening, start) or _is_again(text, closing, end):
+            opened, closed = text.count(opening), text.count(closing)
             return failed(f"<{self.tag}> opens {opened:,} times and closes {closed:,} times, expected is once each")
-        start, end = text.find(opening) + len(opening), text.find(closing)
         if end < start:
             return failed(f"</{self.tag}> stands before <{self.tag}>")
-        return passed() if text[start:end].strip() else failed(f"<{self.tag}> is empty")
+        return passed() if text[start + len(opening) : end].strip() else failed(f"<{self.tag}> is empty")
+
+
+def _is_again(text: str, tag: str, at: int) -> bool:
+    """Whether a tag that stands at one place stands behind it too."""
+    return text.find(tag, at + len(tag)) >= 0

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
+
+from shadow.records.made import maker
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +25,7 @@ class LogRecord:
     key: bytes | None
     value: bytes | None
     headers: Mapping[str, bytes] = field(default_factory=dict)
+
+
+make_record: Final = maker(LogRecord)
+"""Makes a LogRecord in a third of the time that its class takes; `headers` must be given."""

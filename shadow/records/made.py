@@ -17,25 +17,25 @@ R = TypeVar("R")
 def maker(record: type[R]) -> Callable[..., R]:
     """A function that makes records of a frozen dataclass with slots, with the arguments of its own `__init__`.
 
+    A field whose default comes from a factory must be given.
+
     Raises:
-        TypeError: If the class has a `__post_init__`, which would be passed over, or a default that is a factory.
+        TypeError: If the class has a `__post_init__`, which would be passed over.
     """
     if hasattr(record, "__post_init__"):
         raise TypeError(f"{record.__name__} has a __post_init__, which would be passed over")
     known: dict[str, Any] = {}
     taken, body = [], []
     for field in fields(record):  # type: ignore[arg-type]  # every record is a dataclass
-        if field.default_factory is not MISSING:
-            raise TypeError(f"{record.__name__}.{field.name} has a default factory, which would be shared")
         default = "" if field.default is MISSING else f"=default_{field.name}"
         known[f"default_{field.name}"] = field.default
         if field.init:
             taken.append(field.name + default)
-        body.append(f"        self.{field.name} = {field.name if field.init else default.removeprefix('=')}\n")
+        body.append(f"    made.{field.name} = {field.name if field.init else default.removeprefix('=')}\n")
     names = tuple(field.name for field in fields(record))  # type: ignore[arg-type]
-    source = f"class Fresh:\n    __slots__ = {names!r}\n    def __init__(self, {', '.join(taken)}):\n{''.join(body)}"
-    source += f"def make({', '.join(taken)}):\n    made = Fresh({', '.join(n.partition('=')[0] for n in taken)})\n"
-    source += "    made.__class__ = record\n    return made\n"
+    source = f"class Fresh:\n    __slots__ = {names!r}\ndef make({', '.join(taken)}):\n    made = new(Fresh)\n"
+    source += f"{''.join(body)}    made.__class__ = record\n    return made\n"
+    known["new"] = object.__new__
     known["record"] = record
     # As `dataclasses` makes an `__init__`: of the names of fields only.
     exec(source, known)

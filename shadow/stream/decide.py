@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from shadow.graders.grader import Graded
-from shadow.records.answers import NO_EVIDENCE, UNREADABLE
-from shadow.records.comparisons import BASELINE, CANDIDATE, CANDIDATE_PRODUCTION, ROLES_BY_COMPARISON
+from shadow.records.answers import NO_EVIDENCE, UNREADABLE, Answer
+from shadow.records.comparisons import BASELINE, CANDIDATE, CANDIDATE_PRODUCTION, PRODUCTION, ROLES_BY_COMPARISON
+from shadow.records.grades import Grade
 from shadow.records.pairs import GradedPair, make_pair
 from shadow.records.requests import MirroredRequest
 from shadow.records.tallies import CLASSES
 from shadow.stream.account import Mark
 from shadow.stream.agree import count_agreement
 from shadow.stream.grade import Applicable, grade_pair, settled
-from shadow.stream.pair import Undecided, Waiting
+from shadow.stream.pair import Waiting
 from shadow.stream.sides import graded_of_answer, graded_of_live
 from shadow.stream.slice import Slicer, countable
 from shadow.stream.state import AskNow, Counting, Effects, FoldSpec, FoldState, RequestsAt
@@ -22,6 +23,18 @@ from shadow.stream.tally import Counted, cell_of, make_counted
 from shadow.usage import Price
 
 _NO_PRICE: Final = Price()
+_PAIRED: Final = CLASSES.index("paired")
+_UNGRADED: Final = NO_EVIDENCE | {UNREADABLE}
+
+
+class _Complete(NamedTuple):
+    """A pair: its request with its slices, both sides, and their grades by grader, then role."""
+
+    exchange: MirroredRequest
+    slices: tuple[str, ...]
+    reference: Graded
+    candidate: Graded
+    graded: Mapping[str, Mapping[str, Grade]]
 
 
 class Decider:
@@ -96,16 +109,52 @@ class Decider:
     def finish(self, request: int, waiting: Waiting, name: str, effects: Effects) -> None:
         """Count a complete pair whose grades are all there."""
         exchange = self.exchange_of(request, waiting)
-        assert exchange is not None, "a pair is graded only when its request could be read"
-        undecided, counting, compared = waiting.undecided[name], self._counting[name], self._state.compared[name]
+        undecided = waiting.undecided[name]
+        assert exchange is not None and undecided.slices is not None, "a pair is graded once its request could be read"
         for (grader, role), grade in undecided.recorded.items():
             undecided.graded.setdefault(grader, {})[role] = grade
-        reference, candidate = undecided.sides[self._roles[name][0]], undecided.sides[CANDIDATE]
-        grades = settled(undecided.graded, reference.role, CANDIDATE)
-        tile, tally = compared.tally_of(waiting.tile)
-        counted = self._counted(exchange, undecided.slices)
+        reference = undecided.sides[self._roles[name][0]]
+        candidate, baseline = undecided.sides[CANDIDATE], undecided.sides.get(BASELINE)
+        found = _Complete(exchange, undecided.slices, reference, candidate, undecided.graded)
+        self._count(request, name, waiting.tile, found, baseline, effects)
+        self._decide(request, waiting, name, "paired", exchange)
+
+    def pair_at_once(self, request: int, answer: Answer, tile: int, effects: Effects) -> bool:
+        """Count the pair that one record is by itself: a candidate's answer that carries production's.
+
+        The same as `grade_complete`, for a run with one comparison whose graders ask nobody. Nothing waits then, so
+        nothing is kept, and a pair takes 4 µs less.
+
+        Returns:
+            False, and has done nothing, where the record is no such pair.
+        """
+        exchange = answer.exchange
+        live = exchange.live if exchange is not None else None
+        if exchange is None or live is None or live.role != PRODUCTION or live.failed_attempt is not None:
+            return False
+        if answer.outcome in _UNGRADED or live.outcome in _UNGRADED:
+            return False
+        name = CANDIDATE_PRODUCTION
+        slices = self._slicer.slices_of(exchange)
+        reference = graded_of_live(exchange, PRODUCTION, live.outcome, self._spec.price.get(PRODUCTION, _NO_PRICE))
+        candidate = graded_of_answer(answer, exchange)
+        graded = grade_pair(self._applicable[name].graders_of(slices), reference, candidate, {}).known
+        self._count(request, name, tile, _Complete(exchange, slices, reference, candidate, graded), None, effects)
+        self._state.main.decided[_PAIRED] += 1
+        self._account(request, exchange)
+        return True
+
+    def _count(
+        self, request: int, name: str, tile: int, found: _Complete, baseline: Graded | None, effects: Effects
+    ) -> None:
+        """Count a pair in the tally of its tile, and make its record."""
+        exchange, slices, reference, candidate, graded = found
+        counting, compared = self._counting[name], self._state.compared[name]
+        tile, tally = compared.tally_of(tile)
+        counted = self._counted(exchange, slices)
+        grades = settled(graded, reference.role, CANDIDATE)
         counting.tallier.count_pair(tally, counted, reference, candidate, grades, compared.references)
-        if BASELINE in undecided.sides:
+        if baseline is not None:
             count_agreement(
                 tally,
                 counting.agreements,
@@ -113,22 +162,13 @@ class Decider:
                 counted.cell,
                 production=reference,
                 candidate=candidate,
-                baseline=undecided.sides[BASELINE],
+                baseline=baseline,
             )
         if self._makes_pairs:
-            effects.pairs.append(self._pair(request, name, exchange, tile, counted.slices, undecided))
-        self._decide(request, waiting, name, "paired", exchange)
+            effects.pairs.append(self._pair(request, name, tile, counted.slices, found))
 
-    def _pair(
-        self,
-        request: int,
-        name: str,
-        exchange: MirroredRequest,
-        tile: int,
-        slices: tuple[str, ...],
-        undecided: Undecided,
-    ) -> GradedPair:
-        reference, candidate = undecided.sides[self._roles[name][0]], undecided.sides[CANDIDATE]
+    def _pair(self, request: int, name: str, tile: int, slices: tuple[str, ...], found: _Complete) -> GradedPair:
+        exchange, _, reference, candidate, graded = found
         return make_pair(
             run=self._spec.run,
             comparison=name,
@@ -138,7 +178,7 @@ class Decider:
             key=exchange.key,
             tile=tile,
             slices=slices,
-            grades=undecided.graded,
+            grades=graded,
             request_body=exchange.body,
             production_outcome=reference.outcome,
             production_body=reference.body,
@@ -172,9 +212,13 @@ class Decider:
         else:
             state.forget(request)
         if exchange is not None and name == CANDIDATE_PRODUCTION:
-            origin = exchange.origin
-            mark = Mark(origin.sequence, origin.seen, origin.dropped)
-            state.accounts.present(origin.process, origin.epoch_us, mark, offset=request)
+            self._account(request, exchange)
+
+    def _account(self, request: int, exchange: MirroredRequest) -> None:
+        """A request that stands in the topic is decided."""
+        origin = exchange.origin
+        mark = Mark(origin.sequence, origin.seen, origin.dropped)
+        self._state.accounts.present(origin.process, origin.epoch_us, mark, offset=request)
 
     def exchange_of(self, request: int, waiting: Waiting) -> MirroredRequest | None:
         """The request, read by offset where no record carried it."""

@@ -26,7 +26,7 @@ from shadow.records.answers import (
     Report,
     Tick,
 )
-from shadow.records.comparisons import CANDIDATE_PRODUCTION, ROLES_BY_COMPARISON
+from shadow.records.comparisons import CANDIDATE, CANDIDATE_PRODUCTION, ROLES_BY_COMPARISON
 from shadow.records.grades import BROKEN, Grade
 from shadow.records.log import LogRecord
 from shadow.records.tallies import CLASSES, ClosedTile, Key, Tally
@@ -84,6 +84,7 @@ class Fold:
             for name, roles in self._roles.items()
         }
         graders = [grader for each in counting.values() for grader in each.graders if grader.is_recorded]
+        self._are_pairs_plain = len(self._roles) == 1 and not graders and not any(self._sampled.values())
         self._budget_us = max((grader.budget_us for grader in graders), default=0)
         self.state = state if state is not None else self.first_state(spec, counting)
         self._held: dict[tuple[int, str], None] = {}
@@ -190,7 +191,10 @@ class Fold:
             if request in state.met:
                 self._count_repeat(answer, is_there=False)
                 return
-            waiting = Waiting(self._tile_of(answer), [offset])
+            tile = self._tile_of(answer)
+            if self._is_pair_at_once(request, answer, tile, effects):
+                return
+            waiting = Waiting(tile, [offset])
             waiting.add_answer(answer)
             self._meet(request, waiting, is_late=self._is_late(answer, waiting.tile))
         else:
@@ -212,6 +216,16 @@ class Fold:
             if is_new:
                 state.keep(request, waiting)
             self._park(waiting)
+
+    def _is_pair_at_once(self, request: int, answer: Answer, tile: int, effects: Effects) -> bool:
+        """Count the pair that the first record of a request may be by itself; nothing is kept of it then."""
+        state = self.state
+        if not self._are_pairs_plain or answer.role != CANDIDATE or tile < state.main.tiles.oldest:
+            return False
+        if not self._decider.pair_at_once(request, answer, tile, effects):
+            return False
+        state.met.add(request)
+        return True
 
     def _tile_of(self, answer: Answer) -> int:
         return self.state.main.tiles.tile_of(answer.request_time_us, self.spec.first_tile)

@@ -71,17 +71,25 @@ def grade_pair(
         recorded: Grades already read from the log, by (grader, role).
     """
     grades = PairGrades()
-    sides = (
-        (production, production.role, None, _failure_of(production)),
-        (candidate, candidate.role, production, _failure_of(candidate)),
-    )
+    first_role, second_role = production.role, candidate.role
+    first_failure, second_failure = _failure_of(production), _failure_of(candidate)
     for grader in graders:
         name = grader.name
+        first: Grade | Ask = (
+            first_failure
+            or (recorded.get((name, first_role)) if recorded else None)
+            or grade_safely(grader, production, None)
+        )
+        second: Grade | Ask = (
+            second_failure
+            or (recorded.get((name, second_role)) if recorded else None)
+            or grade_safely(grader, candidate, production)
+        )
+        if isinstance(first, Grade) and isinstance(second, Grade):
+            grades.known[name] = {first_role: first, second_role: second}
+            continue
         by_role = grades.known[name] = {}
-        for answer, role, other, failure in sides:
-            grade: Grade | Ask = (
-                failure or (recorded.get((name, role)) if recorded else None) or grade_safely(grader, answer, other)
-            )
+        for role, grade in ((first_role, first), (second_role, second)):
             if isinstance(grade, Ask):
                 grades.asks[name, role] = grade
             else:

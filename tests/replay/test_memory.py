@@ -72,7 +72,9 @@ class Endless:
             return LogRecord("answers", 0, offset, (tile + 1) * TILE_US, b"", encode(content), {})
         number = tile * 49 + place
         exchange = exchange_of(number + 1, 0, random.Random(offset))
-        exchange = replace(exchange, body=orjson.dumps({"even": number % 2 == 0, "text": "x" * 2000}))
+        body = orjson.dumps({"even": number % 2 == 0, "text": "x" * 2000})
+        # Few keys, since up to 65,536 of them are remembered with their cells.
+        exchange = replace(exchange, key=f"session-{number % 20}", body=body)
         time_us = tile * TILE_US + place
         content = answer(exchange, number, time_us, run=self.run)
         return LogRecord("answers", 0, offset, time_us, b"", encode(content), {})
