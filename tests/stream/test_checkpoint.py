@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from tests.stream.builders import (
     answer,
     fold_of,
     request,
+    without_live,
 )
 
 REQUESTS = 12
@@ -76,7 +78,7 @@ def result_of(fold, closed):
         state.counters,
         state.accounts.account(),
         sorted(state.waiting),
-        (state.met, state.main.first_undecided(state.met), sorted(state.main.open)),
+        (state.met, state.main.first_undecided(state.met), sorted(state.main.open), state.main.decided),
     )
 
 
@@ -105,6 +107,35 @@ def test_crash_anywhere_changes_nothing(drawn, crashes):
             fold.restore([(offsets[offset], *log.records[offset]) for offset in sorted(offsets)])
 
     assert result_of(whole, whole_closed) == result_of(fold, closed)
+
+
+@settings(max_examples=300, deadline=None)
+@given(events, st.sets(st.integers(0, 90)))
+def test_pairs_at_once_count_like_any_other(drawn, crashes):
+    """
+    What a record completes by itself is counted, and written, like a pair that waited, over crashes too.
+    """
+    requests = {offset: request(offset + 1) for offset in range(REQUESTS)}
+    requests[3] = request(4, live_outcome="timeout")
+    requests[4] = replace(request(5), live=replace(request(5).live, role="candidate"))
+    requests[5] = without_live(request(6))
+    log = log_of(drawn, requests)
+
+    def fold_all(crashes, *, is_at_once):
+        fold, effects = fold_of(requests), []
+        for index, entry in enumerate(log.records):
+            fold._are_pairs_plain = is_at_once
+            effects.append(fold.apply(*entry))
+            if index in crashes:
+                state = state_from_fields(fields_from_state(fold.state, only_changed=False)[0], SPEC)
+                fold = fold_of(requests, state=state)
+                offsets = {offset: number for number, w in state.waiting.items() for offset in w.offsets}
+                fold.restore([(offsets[offset], *log.records[offset]) for offset in sorted(offsets)])
+        closed = [tile for each in effects for tile in each.closed]
+        return result_of(fold, closed), [pair for each in effects for pair in each.pairs]
+
+    assert fold_of(requests)._are_pairs_plain
+    assert fold_all(set(), is_at_once=False) == fold_all(crashes, is_at_once=True)
 
 
 @settings(max_examples=200, deadline=None)
