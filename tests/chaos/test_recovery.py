@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import json
 import os
 import signal
 import threading
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -131,6 +133,16 @@ def rebuild_s(machine: Machine, store: RedisServer, lag: Lag) -> float:
     return time.monotonic() - began_s
 
 
+def replay_s(machine: Machine) -> tuple[float, Any]:
+    """Seconds of `shadow replay`, and what it found."""
+    began_s = time.monotonic()
+    replayed = machine.run("replay", "-o", "json")
+    seconds = time.monotonic() - began_s
+    document = json.loads(replayed.stdout)
+    assert (0, True) == (replayed.returncode, document["identical"])
+    return seconds, document
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
 def test_p17_recovery_and_freshness(tmp_path: Path, kafka: ApacheKafka, redis_server: RedisServer) -> None:
@@ -173,9 +185,14 @@ def test_p17_recovery_and_freshness(tmp_path: Path, kafka: ApacheKafka, redis_se
             f"rebuilt {traffic.sent} requests in {seconds:.1f} s by one process, its start included: "
             f"{rate:.0f}/s, {rate / live:.1f} x the live rate"
         )
-        print("\n  " + "\n  ".join(lines))
         machine.start_role("gate")
         wait_for_gate(machine)
+        seconds, document = replay_s(machine)
+        lines.append(
+            f"replayed {document['records']} records in {seconds:.1f} s by one process, its start included: "
+            f"{traffic.sent / seconds:.0f} requests/s, {traffic.sent / seconds / live:.1f} x the live rate"
+        )
+        print("\n  " + "\n  ".join(lines))
         machine.supervisor.stop()
         lag.close()
         sums = check_offline(machine)
