@@ -47,7 +47,7 @@ def test_p1_everything_killed_counts_the_same(tmp_path: Path, broker: ApacheKafk
     P1: two comparators, worker, gate, Redis and Kafka killed while requests flow: every counter, tile and the gate's
     digest equal an offline fold of the same log, classes sum to the requests seen, no pair is doubled.
     """
-    everything_killed(tmp_path, broker, store, (1, 6, 1500, 100))
+    everything_killed(tmp_path, broker, store, (1, 6, 1200, 150))
 
 
 @pytest.mark.soak

@@ -18,7 +18,7 @@ LARGE = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
 
 @pytest.mark.parametrize(
-    "size", [(5, 5, 2_000, 100), pytest.param((6, 60, 100_000, 500), marks=LARGE)], ids=["small", "large"]
+    "size", [(5, 5, 1_500, 150), pytest.param((6, 60, 100_000, 500), marks=LARGE)], ids=["small", "large"]
 )
 def test_p1_the_leader_of_three_brokers_is_killed(
     tmp_path: Path, kafka: ApacheKafka, redis_server: RedisServer, size: tuple[int, int, int, int]

@@ -42,7 +42,7 @@ def test_every_request_is_counted_once_whatever_is_killed(tmp_path, kafka, redis
     """
     3,000 requests through the real proxy and Kafka, with the comparator killed four times: all paired, none twice.
     """
-    with Machine(tmp_path, kafka.bootstrap, redis_server.url) as machine:
+    with Machine(tmp_path, kafka.bootstrap, redis_server.url, evidence_deadline="10m") as machine:
         play(machine, 3000, kills=4, seed=1)
         check(machine, 3000)
 
@@ -53,6 +53,6 @@ def test_every_request_of_a_long_run_is_counted_once(tmp_path, kafka, redis_serv
     """
     50,000 requests with the comparator killed at 20 random moments: all paired, none twice.
     """
-    with Machine(tmp_path, kafka.bootstrap, redis_server.url) as machine:
+    with Machine(tmp_path, kafka.bootstrap, redis_server.url, evidence_deadline="10m") as machine:
         play(machine, 50_000, kills=20, seed=2)
         check(machine, 50_000)
