@@ -29,9 +29,14 @@ class Dropping:
     names: tuple[str, ...]
 
 
-def tiles_to_drop(spec: FoldSpec, dropped: int, folded: int) -> Dropping:
-    """What may go, where the gate has folded main tile `folded` and tiles below `dropped` are gone already."""
-    below = max(dropped, folded - -(-KEPT_US // spec.tile_us))
+def tiles_to_drop(spec: FoldSpec, dropped: int, folded: int, oldest: int) -> Dropping:
+    """What may go, where the gate has folded main tile `folded` and tiles below `dropped` are gone already.
+
+    Args:
+        oldest: The oldest main tile that is open: an owner that counts again closes tiles that the gate folded long
+            ago, and has to drop these too.
+    """
+    below = max(dropped, min(folded - -(-KEPT_US // spec.tile_us), oldest))
     names = (
         tile_name(number - lag, name)
         for name, deadline_us in spec.deadlines_us.items()

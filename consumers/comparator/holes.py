@@ -64,7 +64,13 @@ class Holes:
         self._unstored.pop(partition, None)
 
     def store(self) -> None:
-        """Store the holes that the gate does not know yet; tried again with each checkpoint."""
+        """Store the holes that the store does not know, or does not know any more; looked at with each checkpoint."""
+        for partition in self._reasons.keys() - self._unstored.keys():
+            try:
+                if self._store.field(slot_of(self._run, partition), BROKEN) is None:
+                    self._unstored[partition] = None
+            except Unavailable as trouble:
+                self._trouble.warning("redis: partition %d: its hole cannot be looked up: %s", partition, trouble)
         for partition, version in list(self._unstored.items()):
             change = Change(version=str(uuid.uuid4()), state={BROKEN: self._reasons[partition].encode()})
             slot = slot_of(self._run, partition)

@@ -294,7 +294,8 @@ class Comparator:
     def _dropping(self, owned: Owned) -> Dropping:
         """What the gate no longer needs; looked at when a tile has closed, since that is when more is stored."""
         folded = self._store.field(self._plan.started.run, FOLDED) if owned.closed else None
-        return tiles_to_drop(owned.fold.spec, owned.dropped, int(folded) if folded is not None else -1)
+        oldest = owned.fold.state.main.tiles.oldest
+        return tiles_to_drop(owned.fold.spec, owned.dropped, int(folded) if folded is not None else -1, oldest)
 
     def _throttle(self, group: LogGroup) -> None:
         """Stop reading while a checkpoint is stuck or too many grades are being asked for."""

@@ -181,12 +181,14 @@ class Gate:
         if now_us - self._hole_looked_us < PUBLISH_US:
             return True
         self._hole_looked_us = now_us
-        for partition in range(len(self._started.answers_from)):
-            slot = slot_of(self._started.run, partition)
+        slots = [slot_of(self._started.run, partition) for partition in range(len(self._started.answers_from))]
+        for slot in slots:
             broken = self._store.field(slot, "broken")
             if broken is not None:
+                # Counting again would complete nothing, and would empty the slot that holds the reason.
                 self._hole = broken.decode()
                 return True
+        for slot in slots:
             dropped = self._store.field(slot, DROPPED)
             if dropped is not None and loaded.state.folded + 1 < int(dropped):
                 self._rebuild(loaded, int(dropped))

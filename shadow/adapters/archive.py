@@ -106,7 +106,7 @@ def read_manifest(folder: Path) -> Manifest:
         tree = json.loads(path.read_bytes())
     except OSError as error:
         raise Usage(f"{folder} holds no archive: {path.name} cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BrokenEvidence(f"{path} is not what was archived: it is no JSON ({error})") from error
     if not isinstance(tree, dict) or "sha256" not in tree:
         raise BrokenEvidence(f"{path} is not what was archived: it has no SHA-256 of itself")

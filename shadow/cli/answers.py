@@ -205,6 +205,8 @@ def _opened(out: Path | None) -> Iterator[Callable[[bytes], Any]]:
 @contextmanager
 def _spooled(file: Path) -> Iterator[IO[bytes]]:
     """A copy of the input: it is read twice, and must be the same both times."""
+    if str(file) == "-" and sys.stdin is None:
+        raise Usage("the standard input is closed, so there are no answers to read")
     with tempfile.TemporaryFile() as spool:
         try:
             source = sys.stdin.buffer if str(file) == "-" else file.open("rb")

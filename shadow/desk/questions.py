@@ -91,14 +91,23 @@ def line_of(record: LogRecord, request: MirroredRequest, run: str) -> bytes:
         "path": request.path,
         "request": _shown(request),
     }
-    return orjson.dumps(question)
+    try:
+        return orjson.dumps(question)
+    except TypeError:
+        # orjson reads four times as many levels as it writes.
+        return orjson.dumps({**question, "request": decoded(_plain(request))})
 
 
 def _shown(request: MirroredRequest) -> Any:
     """The body as JSON where it is, else as text."""
-    try:
-        body = inflated(request.body, request.headers)
-    except Unreadable:
-        body = request.body
+    body = _plain(request)
     document = json_of(body)
     return decoded(body) if document is NOT_JSON else document
+
+
+def _plain(request: MirroredRequest) -> bytes:
+    """The body without its content encodings where they are read."""
+    try:
+        return inflated(request.body, request.headers)
+    except Unreadable:
+        return request.body

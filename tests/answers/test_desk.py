@@ -17,6 +17,7 @@ from shadow.records.comparisons import HUMAN
 from shadow.stream.answer import is_asked
 from tests.answers.world import HOUR_US, Review, answered
 from tests.replay.world import TOPICS, settings_of, tree_of
+from tests.stream.builders import request
 
 
 def test_people_are_asked_their_share_and_nothing_else() -> None:
@@ -38,6 +39,17 @@ def test_people_are_asked_their_share_and_nothing_else() -> None:
     assert {"position": f"0/{expected[0]}", "run": review.run, "path": "/v1/chat"}.items() <= asked[0].items()
     assert "please search" == asked[0]["request"]["text"]
     assert "right" not in str(asked[0])
+
+
+def test_a_request_nested_too_deeply_is_asked_as_text() -> None:
+    """
+    A body that can be read as JSON and not be written as it again stops nobody's questions.
+    """
+    review = Review(requests=(2, 0), sample=1.0)
+    body = b'{"a":' + b"[" * 300 + b"]" * 300 + b"}"
+    review.mirror(0, replace(request(99), body=body))
+    asked, told = review.questions()
+    assert (3, body.decode()) == (told.exported, asked[-1]["request"])
 
 
 def test_what_is_answered_or_overdue_is_not_asked_again() -> None:

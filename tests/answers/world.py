@@ -17,6 +17,7 @@ from shadow.gate.history import Run
 from shadow.records.answers import Answer
 from shadow.records.decisions import Started
 from shadow.records.log import LogRecord
+from shadow.records.requests import MirroredRequest
 from tests.comparator.world import Clock
 from tests.replay.world import TILE_US, TOPICS, settings_of, tree_of
 from tests.stream.builders import request
@@ -55,7 +56,7 @@ class Review:
             for _ in range(count):
                 number += 1
                 self.clock.us += 1_000_000
-                self._append("requests", partition, encode(request(number)))
+                self.mirror(partition, request(number))
             self._append("requests", partition, b"garbage")
         self.plan: DeskPlan = plan_of(self.settings, Run(self.started, ()))
 
@@ -77,6 +78,10 @@ class Review:
         )
         self.log.decisions(TOPICS["decisions"], "test").append(started.run.encode(), lambda records: encode(started))
         return started
+
+    def mirror(self, partition: int, exchange: MirroredRequest) -> None:
+        """Append a request."""
+        self._append("requests", partition, encode(exchange))
 
     def _append(self, kind: str, partition: int, value: bytes) -> LogRecord:
         with self.log.changed:

@@ -17,16 +17,24 @@ KEPT = KEPT_US // SPEC.tile_us
 def test_nothing_goes_before_the_hour_is_over():
     """Tiles stay while the gate has not folded them for an hour, and while it has folded none."""
     assert ((0, ()), (0, ())) == tuple(
-        (each.below, each.names) for each in (tiles_to_drop(SPEC, 0, -1), tiles_to_drop(SPEC, 0, KEPT))
+        (each.below, each.names) for each in (tiles_to_drop(SPEC, 0, -1, 99), tiles_to_drop(SPEC, 0, KEPT, 99))
     )
-    assert ("0", "1") == tiles_to_drop(SPEC, 0, KEPT + 2).names
-    assert ("1",) == tiles_to_drop(SPEC, 1, KEPT + 2).names
+    assert ("0", "1") == tiles_to_drop(SPEC, 0, KEPT + 2, 99).names
+    assert ("1",) == tiles_to_drop(SPEC, 1, KEPT + 2, 99).names
+
+
+def test_nothing_is_passed_over_by_an_owner_that_counts_again():
+    """What an owner has not closed again stays to be dropped by it, however far the gate is."""
+    dropping = tiles_to_drop(SPEC, 0, KEPT + 38, 3)
+    assert (3, ("0", "1", "2")) == (dropping.below, dropping.names)
+    assert (5, ("3", "4")) == ((then := tiles_to_drop(SPEC, dropping.below, KEPT + 38, 5)).below, then.names)
+    assert (7, ()) == ((late := tiles_to_drop(SPEC, 7, KEPT + 38, 5)).below, late.names)
 
 
 def test_tiles_of_people_go_with_the_main_tile_they_were_folded_with():
     """Another comparison's tile lies its lag behind, and goes when the main tile goes that was folded with it."""
     spec = replace(SPEC, deadlines_us={CANDIDATE_PRODUCTION: 30 * SECOND, CANDIDATE_HUMAN: 60 * SECOND})
-    dropping = tiles_to_drop(spec, 6, KEPT + 8)
+    dropping = tiles_to_drop(spec, 6, KEPT + 8, 99)
     assert (8, ("6", "7", "candidate-human/0")) == (dropping.below, dropping.names)
 
 

@@ -47,6 +47,27 @@ def test_hole_breaks_its_partition_only(fault):
     assert (False, world.broken(0)) == said[-1]
 
 
+def test_a_hole_is_stored_again_after_the_store_was_emptied():
+    """
+    The owner of a broken partition goes on telling everybody, although it folds nothing of it any more.
+    """
+    world = World()
+    world.play(seed=1)
+    world.log.punch("answers", 0, 5)
+    missing = "answers/0: offsets 5 to 5 are missing from the log; the run cannot be completed"
+    wiped, looks = [], []
+
+    def until():
+        if not wiped and world.broken(0):
+            world.store.wipe()
+            wiped.append(world.broken(0))
+        looks.extend(wiped)
+        return len(looks) > 60 or (bool(wiped) and bool(world.broken(0)))
+
+    world.run(until=until)
+    assert ([""], missing) == (wiped, world.broken(0))
+
+
 def test_request_that_is_gone_breaks_its_partition():
     """
     A request that must be read and is not in the log breaks its partition, and no half-folded record is stored.

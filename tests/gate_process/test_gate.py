@@ -232,6 +232,18 @@ def test_a_broken_partition_holds_and_expires():
     assert "answers/1: offsets 5 to 5" in gate.decision.reason
 
 
+def test_a_broken_partition_is_not_emptied_with_the_others():
+    """While one partition is broken nothing is counted again: it would only make the reason go away."""
+    world = World()
+    world.us = 10_000_000
+    world.change(0, state={"dropped": b"7"})
+    world.change(1, state={"broken": b"answers/1: offsets 5 to 5 are missing from the log"})
+    gate = world.gate()
+    gate.step()
+    assert (False, "answers/1: offsets 5 to 5 are missing from the log") == gate.readiness()
+    assert [b"7", None] == [world.store.field(slot_of(RUN, each), "dropped") for each in (0, 1)]
+
+
 def test_expires_by_the_wall_clock_when_nothing_closes():
     """A run without any tile ends at its longest age with `expire`."""
     world = World(expires_us=3600 * 10**6)

@@ -104,6 +104,7 @@ def test_a_changed_byte_is_refused_by_its_digest(own: Path, name: str) -> None:
     [
         (lambda text: text.replace('"attempt": 1', '"attempt": 2'), BrokenEvidence, "its content has SHA-256"),
         (lambda text: text[:-5], BrokenEvidence, "it is no JSON"),
+        (lambda text: "[" * 100_000, BrokenEvidence, "it is no JSON"),
         (lambda text: "[]", BrokenEvidence, "it has no SHA-256 of itself"),
         (lambda text: text.replace('"format": 1', '"format": 7'), Usage, "has format 7; this version reads 1"),
     ],
