@@ -201,7 +201,12 @@ class Machine:
             is_open: int = running_counts(self.store, self.started.run, PARTITIONS)["account"]["open"]
             return is_open == 0
 
-        wait_until(is_settled, "every request is decided", timeout_s)
+        try:
+            wait_until(is_settled, "every request is decided", timeout_s)
+        except AssertionError as error:
+            heads = [self.head(partition) for partition in range(PARTITIONS)]
+            logs = [f"{path.name}: {path.read_text()[-1500:]}" for path in sorted(self.folder.glob("*.log"))]
+            raise AssertionError("\n".join([f"{error}: requests end at {ends}, snapshots {heads}", *logs])) from error
 
     def closed(self) -> int:
         """Closed tiles that are stored, of all partitions."""
