@@ -23,7 +23,7 @@ from shadow.cli.display import explanation, run_panel
 from shadow.cli.exits import BROKEN, BY_DECISION, UNDECIDED, checked_output, exiting
 from shadow.cli.safety import faults_of, risks_of
 from shadow.cli.view import View, last_known_view, view_or_last_known
-from shadow.errors import Unavailable, Usage
+from shadow.errors import ShadowError, Unavailable, Usage
 from shadow.gate.history import Run
 from shadow.ports import Log
 from shadow.settings.settings import Settings
@@ -141,7 +141,7 @@ def _viewer(config: Path | None, name: str | None) -> Iterator[Any]:
     settings = wiring.settings_from(config)
     try:
         found = _find(_runs(settings), name, settings)
-    except Unavailable as away:
+    except (Unavailable, wiring.NoneEmbedded) as away:
         view = last_known_view(name or _known_here(settings, away))
         note = f"last known state, since {away}"
         yield lambda: View(view.document, is_live=False, note=note)
@@ -153,7 +153,7 @@ def _viewer(config: Path | None, name: str | None) -> Iterator[Any]:
         store.close()
 
 
-def _known_here(settings: Settings, away: Unavailable) -> str:
+def _known_here(settings: Settings, away: ShadowError) -> str:
     """Name of the newest run of this configuration that this machine knows: another's decision is not its own.
 
     Raises:

@@ -36,6 +36,10 @@ LOCAL = "local"
 """Name of the last known document that says where `shadow up` or `shadow demo` keeps its broker and store."""
 
 
+class NoneEmbedded(Usage):
+    """The configuration says `embedded`, and neither `up` nor `demo` runs here."""
+
+
 def settings_from(path: Path) -> Settings:
     """Load a configuration file. Raises InvalidConfiguration with every problem at once."""
     return load(path, os.environ)
@@ -45,7 +49,7 @@ def open_log(settings: Settings) -> KafkaLog:
     """The configured log; the embedded one is found where a running `up` or `demo` says.
 
     Raises:
-        Usage: If the configuration says `embedded` and nothing runs it.
+        NoneEmbedded: If the configuration says `embedded` and nothing runs it.
     """
     limit = {"message.max.bytes": str(record_bytes_max(settings))}
     if settings.kafka == "embedded":
@@ -69,7 +73,7 @@ def _local(variable: str, service: str) -> str:
         document = last_known.load(LOCAL) or {}
         address = document.get(variable)
     if not address:
-        raise Usage(
+        raise NoneEmbedded(
             f"{service}: embedded exists only while `shadow up` or `shadow demo` runs on this machine, and none does; "
             f"start one, or name your own service under {service}:"
         )

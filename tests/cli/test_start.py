@@ -138,14 +138,16 @@ def test_the_last_known_state_answers_without_services(
     shadow: CommandLine, tmp_path: Path, known: tuple[dict[str, Any], Path]
 ) -> None:
     """
-    With Kafka or Redis away, or without a configuration, status and explain show what the gate saved: the exit code is
-    the decision's, the output says that it is the last known state, and JSON that it is not live.
+    With Kafka or Redis away, the embedded ones stopped, or without a configuration, status and explain show what the
+    gate saved: the exit code is the decision's, the output says that it is the last known state, and JSON that it is
+    not live.
     """
     tree, path = known
     document = json.loads(path.read_text())
     away = {
         "kafka": {**tree, "kafka": {"bootstrap.servers": f"127.0.0.1:{free_port()}"}},
         "redis": {**tree, "redis": {"url": f"redis://127.0.0.1:{free_port()}/0"}},
+        "embedded": {**tree, "kafka": "embedded", "redis": "embedded"},
     }
     asked = {"": []}
     for service, changed in away.items():
