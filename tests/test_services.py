@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from shadow.adapters.embedded import EmbeddedBroker, EmbeddedStore, ServerProcess
+from shadow.adapters.embedded import EmbeddedBroker, EmbeddedStore, ServerProcess, free_port
 from shadow.errors import Unavailable
 from tests.services import ServiceMissing, unavailable
 from tests.services.jars import check, is_whole, kafka_jars
@@ -331,3 +332,18 @@ def wait_for(condition: Callable[[], bool], timeout_s: float) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s:g} s"
         time.sleep(0.02)
+
+
+def test_a_free_port_is_given_once() -> None:
+    """
+    Ports are asked for before their servers listen: none is given twice, also where something seeds `random` anew.
+    """
+    state = random.getstate()
+    try:
+        found = []
+        for _ in range(20):
+            random.seed(7)
+            found += [free_port() for _ in range(100)]
+    finally:
+        random.setstate(state)
+    assert 2_000 == len(set(found))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import importlib
+import itertools
 import os
 import random
 import signal
@@ -30,6 +31,8 @@ from shadow.errors import Unavailable, Usage
 LOOPBACK = "127.0.0.1"
 
 _PORTS = range(15_000, 32_000)
+# A generator of its own: tests and users' code seed the common one.
+_NEXT_PORT = itertools.cycle(random.Random().sample(_PORTS, len(_PORTS)))
 _START_ATTEMPTS = 3
 
 # Runs between fork and exec, in an interpreter of its own: `preexec_fn` may deadlock where the parent has threads.
@@ -57,12 +60,13 @@ def free_port() -> int:
     """Find a free TCP port on 127.0.0.1, below the range from which the system takes the ports of clients.
 
     Inside that range a client that retries a killed server can be given the server's own port, and then
-    connects to itself. The port is not reserved: a server that loses the race must be started on another.
+    connects to itself. The port is not reserved: a server that loses the race must be started on another. But this
+    process gives none twice before all were given, since several are often asked for before one is listened on.
 
     Raises:
         Unavailable: If 200 ports in a row are taken.
     """
-    for port in random.sample(_PORTS, 200):
+    for port in itertools.islice(_NEXT_PORT, 200):
         if _is_free(port):
             return port
     raise Unavailable(f"no free port found on {LOOPBACK} in 200 tries between {_PORTS.start} and {_PORTS.stop - 1}")
