@@ -297,6 +297,21 @@ def create_topic(bootstrap: str, topic: str, config: dict[str, str]) -> None:
     admin.create_topics([NewTopic(topic, 1, 1, config=config)])[topic].result(30)
 
 
+def test_a_free_port_is_given_once() -> None:
+    """
+    Ports are asked for before their servers listen: none is given twice, also where something seeds `random` anew.
+    """
+    state = random.getstate()
+    try:
+        found = []
+        for _ in range(20):
+            random.seed(7)
+            found += [free_port() for _ in range(100)]
+    finally:
+        random.setstate(state)
+    assert 2_000 == len(set(found))
+
+
 def write(bootstrap: str, topic: str, values: list[bytes]) -> None:
     outcomes: list[object] = []
     producer = Producer({"bootstrap.servers": bootstrap, "message.max.bytes": 8 << 20})
@@ -332,18 +347,3 @@ def wait_for(condition: Callable[[], bool], timeout_s: float) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s:g} s"
         time.sleep(0.02)
-
-
-def test_a_free_port_is_given_once() -> None:
-    """
-    Ports are asked for before their servers listen: none is given twice, also where something seeds `random` anew.
-    """
-    state = random.getstate()
-    try:
-        found = []
-        for _ in range(20):
-            random.seed(7)
-            found += [free_port() for _ in range(100)]
-    finally:
-        random.setstate(state)
-    assert 2_000 == len(set(found))

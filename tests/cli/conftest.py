@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,14 @@ class CommandLine:
         self.folder = folder
         self.environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "COLUMNS": "200"}
 
-    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end; a traceback fails the test whatever the test is about."""
+    def __call__(self, *arguments: str, through: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; a traceback fails the test whatever the test is about.
+
+        Args:
+            through: Words of a program that runs the command.
+        """
         done = subprocess.run(
-            shadow_command(*arguments),
+            [*through, *shadow_command(*arguments)],
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
