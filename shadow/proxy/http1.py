@@ -165,15 +165,15 @@ class ClientConnection(asyncio.Protocol):
         head = request_head(data[:end], limits)
         if passed_through(head, self._context.via):
             raise Rejected(508, "The request has passed through this proxy before.")
-        self._begin(head)
+        self._begin(head, data[:end])
         return data[end:]
 
-    def _begin(self, head: RequestHead) -> None:
+    def _begin(self, head: RequestHead, raw: bytes) -> None:
         self._head_since_s = 0.0
         self._leading = 0
         self._keeps_alive = head.keeps_alive
         self._touched_s = time.monotonic()
-        exchange = self._exchange = Exchange(self._context, self, head)
+        exchange = self._exchange = self._new_exchange(head, raw)
         if self._is_write_blocked:
             exchange.client_blocks(True)  # The last answer is still being taken.
         if head.is_chunked:
@@ -185,6 +185,10 @@ class ClientConnection(asyncio.Protocol):
             self._state = _ANSWER
             return
         self._state = _BODY
+
+    def _new_exchange(self, head: RequestHead, raw: bytes) -> Exchange:
+        """What answers a request; `raw` is its head as it came."""
+        return Exchange(self._context, self, head)
 
     def _read_body(self, data: bytes) -> bytes:
         """Read a part of a body; returns the bytes behind its end, or nothing where it has not ended."""
