@@ -43,10 +43,11 @@ class Tee:
 
 @dataclass(slots=True)
 class Copy:
-    """What is known of one live request when its answer is complete.
+    """What is known of one live request when it is handed to the mirror.
 
     Args:
         partition: None while the number of partitions is unknown.
+        status: 0 where another tool made the copy, so that nobody here knows the answer.
         outcome: `answered`, `error` or `timeout`; an answer with a status of 500 or above is an error,
             as it is for the workers.
     """
@@ -134,7 +135,7 @@ def mirrored_request(
         quotas=served.quotas,
         origin=Origin(served.process, served.epoch_us, counts.sequence, counts.seen, counts.dropped),
         client_request_id=None if client_id is None else headers.get("x-request-id"),
-        live=_live(copy, served, redactor),
+        live=_live(copy, served, redactor) if copy.status else None,
     )
 
 
