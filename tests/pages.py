@@ -29,6 +29,7 @@ from shadow.metrics import CATALOGUE, EVERY, Metric
 from shadow.settings.admin import Admin
 from shadow.settings.graders import GRADERS, GraderSection
 from shadow.settings.human import Human
+from shadow.settings.ingest import Ingest
 from shadow.settings.kafka import Kafka
 from shadow.settings.proxy import Mirror, ProxySection, ProxyTimeouts, Redact
 from shadow.settings.redis import Redis
@@ -50,6 +51,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "proxy.mirror": Mirror,
     "proxy.redact": Redact,
     "proxy.timeouts": ProxyTimeouts,
+    "ingest": Ingest,
     "workers": Worker,
     "workers.budget": Budget,
     "workers.rewrite": Rewrite,

@@ -28,6 +28,7 @@ MODULE_BY_COMMAND: Final = {
     "evaluate": "judge",
     "doctor": "doctor",
     "proxy": "roles",
+    "ingest": "roles",
     "worker": "roles",
     "comparator": "roles",
     "gate": "roles",

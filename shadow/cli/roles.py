@@ -1,4 +1,4 @@
-"""One process per command: proxy, worker, comparator, gate.
+"""One process per command: proxy, ingest, worker, comparator, gate.
 
 Each imports its own links inside its function: a worker need not wait for the gate's statistics at its start.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,8 +23,12 @@ from shadow.cli import parts, wiring
 from shadow.cli.attach import Attached, serve_attached
 from shadow.cli.begin import comparator_group, transactional_id, worker_group
 from shadow.cli.exits import exiting
+from shadow.errors import Usage
 from shadow.gate.history import Run
 from shadow.metrics import Metrics
+from shadow.proxy.config import Limits, ProxySettings
+from shadow.proxy.server import Proxy
+from shadow.proxy.server import run as run_proxy
 from shadow.records.answers import EVERY_RUN
 from shadow.records.comparisons import PRODUCTION
 from shadow.settings.settings import Settings
@@ -39,7 +44,7 @@ DEFAULT_CONFIG = Path("shadow.yaml")
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (proxy, worker, comparator, gate):
+    for command in (proxy, ingest, worker, comparator, gate):
         app.command()(exiting(command))
 
 
@@ -50,33 +55,50 @@ def proxy(
     log_level: LogLevel = "info",
 ) -> int:
     """Forward live requests to production and copy them to the log."""
-    from shadow.proxy.server import Proxy
-    from shadow.proxy.server import run as run_proxy
+    settings = _begin(config, log_format, log_level)
+    port = settings.admin.proxy if admin_port is None else admin_port
+    return _serve(settings, Proxy, parts.proxy_settings(settings), port, f"in front of {settings.proxy.upstream}")
+
+
+def ingest(
+    config: Config = DEFAULT_CONFIG,
+    admin_port: AdminPort = None,
+    log_format: LogFormat = "text",
+    log_level: LogLevel = "info",
+) -> int:
+    """Take copies of live requests that another tool makes, and write them to the log."""
+    from shadow.proxy.ingest import Ingest
 
     settings = _begin(config, log_format, log_level)
+    if settings.ingest is None:
+        raise Usage("ingest is not configured; name the address that copies are sent to, ingest.listen")
+    host, port = settings.ingest.address()
+    proxied = parts.proxy_settings(settings)
+    # Nothing goes on to an upstream, which might read the name of a header in another way than we do.
+    limits = Limits(refuses_underscores=False)
+    own = replace(proxied, listen_host=host, listen_port=port, limits=limits)
+    port = settings.admin.proxy if admin_port is None else admin_port
+    return _serve(settings, Ingest, own, port, "taking copies")
+
+
+def _serve(settings: Settings, kind: type[Proxy], own: ProxySettings, admin_port: int, what: str) -> int:
+    """Serve as one kind of proxy until told to stop."""
     metrics = Metrics("proxy", {"service": ["kafka"]})
     told = metrics.service("kafka")
     log_ = watched_log(wiring.open_log(settings), told)
     writer = Deliveries(log_.writer(queue_bytes_max=settings.proxy.mirror.queue), told)
     partitions = parts.Partitions(log_, settings.topics.requests)
-    proxy_ = Proxy(
-        parts.proxy_settings(settings),
-        writer=writer,
-        encode=encode,
-        partitions=partitions,
-    )
+    proxy_ = kind(own, writer=writer, encode=encode, partitions=partitions)
     # Fails open: ready as soon as it listens, whatever Kafka does.
     readiness = Readiness("not listening yet")
-    port = settings.admin.proxy if admin_port is None else admin_port
-    admin = AdminServer(settings.admin.host, port, metrics, readiness)
+    admin = AdminServer(settings.admin.host, admin_port, metrics, readiness)
+    log = logging.getLogger("shadow.proxy")
 
     def on_ready(listening: int) -> None:
         metrics.on_scrape(writer.look)
         metrics.on_scrape(lambda: parts.export_proxy(metrics, proxy_))
         readiness.ready()
-        logging.getLogger("shadow.proxy").info(
-            "listening on port %d, in front of %s; metrics on port %d", listening, settings.proxy.upstream, admin.port
-        )
+        log.info("listening on port %d, %s; metrics on port %d", listening, what, admin.port)
 
     try:
         is_drained = run_proxy(proxy_, drain_s=8.0, on_ready=on_ready)
@@ -85,7 +107,7 @@ def proxy(
         partitions.stop()
         writer.close()
     if not is_drained:
-        logging.getLogger("shadow.proxy").warning("some live requests or copies were cut off by the drain's end")
+        log.warning("some live requests or copies were cut off by the drain's end")
     return 0
 
 

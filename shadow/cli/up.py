@@ -70,12 +70,14 @@ def up(
 
 
 def _processes(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Name and arguments of each process: one of each kind, and a worker for each further role that has a model."""
+    """Name and arguments of each process: one of each kind, ingest where it is configured, and more workers."""
     for name in ROLES:
         yield name, (name,)
+    if settings.ingest is not None:
+        yield "ingest", ("ingest", "--admin-port", "0")
     for role, worker in settings.workers.items():
         if role != CANDIDATE and worker.has_model:
-            # The configured admin port is the candidate's worker's.
+            # The configured admin port is the candidate's worker's, as the proxy's above is not ingest's.
             yield f"worker-{role}", ("worker", "--role", role, "--admin-port", "0")
 
 

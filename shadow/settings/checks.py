@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Final
 
 from shadow.patterns import InvalidPattern, PatternSet
-from shadow.records.comparisons import BASELINE, HUMAN
+from shadow.records.comparisons import BASELINE, HUMAN, PRODUCTION
 from shadow.records.slices import ALL
 from shadow.settings.human import Human
 from shadow.settings.names import GRADER_NAME, SLICE_NAME
@@ -46,6 +46,7 @@ def check(parts: Parts, problems: Problems) -> None:
     _graders(parts, problems)
     _quotas(parts, problems)
     _workers(parts, problems)
+    _ingest(parts, problems)
     for placed in parts.rules:
         _rule_names(parts, placed, problems)
         _others_asked(parts, placed, problems)
@@ -125,6 +126,19 @@ def _workers(parts: Parts, problems: Problems) -> None:
             problems.add(("workers", role), "has no model, must have url or python")
     if problems.is_known(("workers",)) and not problems.is_known(("workers", "candidate")):
         problems.add(("workers", "candidate"), "is missing")
+
+
+def _ingest(parts: Parts, problems: Problems) -> None:
+    """Refuse copies without an answer that production's worker would not answer either."""
+    if not problems.is_known(("ingest",)):
+        return
+    worker = parts.workers.get(PRODUCTION)
+    if not problems.is_known(("workers", PRODUCTION)):
+        problems.add(("ingest",), "needs answers of production, and workers.production is not configured")
+    elif worker is not None and not worker.has_model:
+        problems.add(("workers", PRODUCTION), "has no model, must have url or python where ingest is configured")
+    elif worker is not None and worker.sample < 1:
+        problems.read(("workers", PRODUCTION, "sample"), "must be 1 where ingest is configured")
 
 
 def _rule_names(parts: Parts, placed: PlacedRule, problems: Problems) -> None:

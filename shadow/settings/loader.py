@@ -14,6 +14,7 @@ from shadow.settings.admin import Admin
 from shadow.settings.checks import check
 from shadow.settings.graders import GRADERS, GraderSection
 from shadow.settings.human import Human
+from shadow.settings.ingest import Ingest
 from shadow.settings.kafka import EMBEDDED, Kafka
 from shadow.settings.names import ENV
 from shadow.settings.parts import Parts, PlacedRule
@@ -32,7 +33,7 @@ from shadow.settings.workers import ROLES, Worker
 
 TIMES: Final = ("tile", "evidence_deadline", "expires")
 REQUIRED: Final = ("run", "kafka", "redis", "proxy", "workers", "stages")
-KEYS: Final = (*REQUIRED, "human", "slices", "graders", *TIMES, "topics", "admin")
+KEYS: Final = (*REQUIRED, "human", "ingest", "slices", "graders", *TIMES, "topics", "admin")
 STAGES: Final = {"shadow": ShadowStage, "canary": CanaryStage, "watch": WatchStage}
 
 M = TypeVar("M", bound=BaseModel)
@@ -118,6 +119,7 @@ class _Reader:
             proxy=self._section(("proxy",), ProxySection),
             workers=self._workers(),
             human=self._section(("human",), Human),
+            ingest=self._section(("ingest",), Ingest),
             slices=self._slices(),
             graders=self._graders(),
             stages=self._stages(),

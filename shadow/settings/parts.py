@@ -8,6 +8,7 @@ from typing import Any, Final
 from shadow.settings.admin import Admin
 from shadow.settings.graders import GraderSection
 from shadow.settings.human import Human
+from shadow.settings.ingest import Ingest
 from shadow.settings.kafka import Kafka
 from shadow.settings.proxy import ProxySection
 from shadow.settings.redis import Redis
@@ -56,6 +57,7 @@ class Parts:
     proxy: ProxySection | None
     workers: dict[str, Worker]
     human: Human | None
+    ingest: Ingest | None
     slices: dict[str, Slice]
     graders: dict[str, GraderSection]
     stages: Stages | None

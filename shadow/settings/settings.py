@@ -15,6 +15,7 @@ from shadow.settings.admin import Admin
 from shadow.settings.digest import digest_of
 from shadow.settings.graders import GraderSection
 from shadow.settings.human import Human
+from shadow.settings.ingest import Ingest
 from shadow.settings.kafka import Kafka
 from shadow.settings.names import ENV
 from shadow.settings.proxy import ProxySection
@@ -47,6 +48,7 @@ class Settings(Section):
     stages: Stages
     times: Times = Times()
     human: Human | None = None
+    ingest: Ingest | None = None
     topics: Topics = Topics()
     admin: Admin = Admin()
 
