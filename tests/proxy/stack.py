@@ -13,6 +13,7 @@ from typing import Any
 
 from shadow.adapters.avro import decode
 from shadow.adapters.kafka import KafkaLog
+from shadow.cli import wiring
 from shadow.cli.supervise import Supervisor, shadow_command
 from shadow.records.answers import Report
 from shadow.records.requests import MirroredRequest
@@ -72,6 +73,10 @@ class Stack:
         """Create the topics and begin the run."""
         done = self._command("start", "--unsafe")
         assert 0 == done.returncode, done.stderr
+
+    def create_topics(self) -> None:
+        """Create the topics alone, which is all that a proxy needs."""
+        wiring.create_topics(wiring.settings_from(self._config), self.log)
 
     def start(self, *roles: str) -> None:
         """Start processes, without waiting for them."""
