@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from shadow.errors import BrokenEvidence, Usage
-from shadow.records.decisions import Decision, Started
+from shadow.records.decisions import Decision, Routing, Started
 from shadow.records.log import LogRecord
 
 FORMAT: Final = 1
@@ -126,13 +126,24 @@ def _manifest(tree: Mapping[str, Any]) -> Manifest:
     started, decisions = tree["started"], tree["decisions"]
     return Manifest(
         started=Started(**{**started, **_tuples(started, "answers_from", "requests_from")}),
-        decisions=tuple(Decision(**{**each, **_tuples(each, "positions", "culprits")}) for each in decisions),
+        decisions=tuple(_decision(each) for each in decisions),
         configuration=tree["configuration"],
         topics=tree["topics"],
         ranges={kind: [(first, end) for first, end in bounds] for kind, bounds in tree["ranges"].items()},
         replayed=tree["replayed"],
         versions=tree["versions"],
         files=tree["files"],
+    )
+
+
+def _decision(tree: Mapping[str, Any]) -> Decision:
+    routing = tree.get("routing")
+    return Decision(
+        **{
+            **tree,
+            **_tuples(tree, "positions", "culprits"),
+            "routing": None if routing is None else Routing(**routing),
+        }
     )
 
 

@@ -16,7 +16,7 @@ from shadow.adapters.pair_writer import pair_bytes
 from shadow.errors import InvalidRecord
 from shadow.records.answers import ASKED, OUTCOMES, Answer, RecordedGrade, Report, Tick
 from shadow.records.dead_letters import DeadLetter
-from shadow.records.decisions import EXPIRE, HOLD, PROMOTE, ROLLBACK, Decision, Started
+from shadow.records.decisions import EXPIRE, HOLD, PROMOTE, ROLLBACK, Decision, Routing, Started
 from shadow.records.grades import BROKEN, FAILED, NOT_APPLICABLE, PASSED, Grade
 from shadow.records.made import maker
 from shadow.records.pairs import GradedPair
@@ -267,7 +267,13 @@ def _check_started(row: Row) -> None:
         )
 
 
+def _decision_row(decision: Decision) -> Row:
+    routing = decision.routing
+    return _flat_row(decision) | {"routing": None if routing is None else _flat_row(routing)}
+
+
 def _decision(row: Row) -> Decision:
+    row["routing"] = None if row["routing"] is None else Routing(**row["routing"])
     row["positions"] = tuple(row["positions"])
     row["culprits"] = tuple(row["culprits"])
     return Decision(**row)
@@ -277,6 +283,8 @@ def _check_decision(row: Row) -> None:
     _known("decision", row["decision"], _DECISIONS)
     _ordinal(row, "step")
     _check_offsets("positions", row["positions"])
+    if row["routing"] is not None and not 0.0 <= row["routing"]["share"] <= 1.0:
+        raise _refuse("share", row["routing"]["share"], "from 0 to 1")
 
 
 def _check_dead_letter(row: Row) -> None:
@@ -321,10 +329,10 @@ SHAPES: Final = (
     Shape(Report, _flat_row, lambda row: Report(**row), _check_report),
     Shape(GradedPair, _pair_row, _pair, _check_pair, pair_bytes),
     Shape(Started, _flat_row, _started, _check_started),
-    Shape(Decision, _flat_row, _decision, _check_decision),
+    Shape(Decision, _decision_row, _decision, _check_decision),
     Shape(DeadLetter, _flat_row, lambda row: DeadLetter(**row), _check_dead_letter),
 )
 """Every record that stands in a topic."""
 
-RECORDS: Final = {record.__name__: record for record in (*(shape.record for shape in SHAPES), Origin, Live)}
+RECORDS: Final = {record.__name__: record for record in (*(shape.record for shape in SHAPES), Origin, Live, Routing)}
 """Every record that has a schema, by its name; those within others too."""

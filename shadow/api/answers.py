@@ -12,22 +12,20 @@ The log is asked by a thread of the run, so that neither probes nor the gate's o
 from __future__ import annotations
 
 import asyncio
-import hmac
-import ipaddress
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import orjson
 from aiohttp import web
 
 from shadow.adapters.admin import BODY_BYTES_MAX
+from shadow.api.guard import Guard, Refusal
 from shadow.desk.intake import Desk, Receipt, Rejected
 from shadow.desk.lines import line_from_tree
 from shadow.desk.plan import DeskPlan
@@ -56,19 +54,6 @@ class _Call:
     with_late: bool
 
 
-class _Refusal(Exception):
-    """A reply that takes nothing in."""
-
-    def __init__(
-        self, status: int, sentence: str, problems: list[str] | None = None, headers: Mapping[str, str] | None = None
-    ) -> None:
-        super().__init__(sentence)
-        self.status = status
-        self.sentence = sentence
-        self.problems = problems or []
-        self.headers = headers or {}
-
-
 class _Clerk:
     """A thread that owns a desk: calls wait for their turn, and each gets its own result."""
 
@@ -81,7 +66,7 @@ class _Clerk:
 
     def submit(self, call: Callable[[Desk], Receipt]) -> Future[Receipt]:
         if self._calls.qsize() >= WAITING_MAX:
-            raise _Refusal(429, f"{WAITING_MAX} calls wait already; come again", headers={"retry-after": "1"})
+            raise Refusal(429, f"{WAITING_MAX} calls wait already; come again", headers={"retry-after": "1"})
         future: Future[Receipt] = Future()
         self._calls.put((call, future))
         return future
@@ -117,8 +102,7 @@ class AnswersApi:
     """
 
     def __init__(self, host: str, token: str | None) -> None:
-        self._host = host
-        self._token = token
+        self._guard = Guard(host, token, "answers are taken")
         self._plan: DeskPlan | None = None
         self._clerk: _Clerk | None = None
         self._asks_nobody = ""
@@ -151,17 +135,11 @@ class AnswersApi:
 
     async def _post(self, request: web.Request) -> web.Response:
         try:
-            self._authorize(request)
+            self._guard.check(request)
             call = _call_of(await _body(request))
             receipt = await self._take(call)
-        except _Refusal as refusal:
-            document = {"error": refusal.sentence, "problems": refusal.problems}
-            return web.Response(
-                status=refusal.status,
-                body=orjson.dumps(document),
-                content_type="application/json",
-                headers=refusal.headers,
-            )
+        except Refusal as refusal:
+            return refusal.response()
         log.info("run %s: %d answers of people written, %d were there", call.run, receipt.written, receipt.skipped)
         taken = {
             "run": call.run,
@@ -171,29 +149,14 @@ class AnswersApi:
         }
         return web.Response(status=202, body=orjson.dumps(taken), content_type="application/json")
 
-    def _authorize(self, request: web.Request) -> None:
-        if self._token is not None:
-            scheme, _, given = request.headers.get("authorization", "").partition(" ")
-            is_right = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), self._token.encode())
-            if scheme.lower() != "bearer" or not is_right:
-                sentence = "a token is needed, as `Authorization: Bearer …`; it is admin.token of the configuration"
-                raise _Refusal(401, sentence, headers={"www-authenticate": "Bearer"})
-        elif not _is_loopback(self._host):
-            raise _Refusal(
-                403, f"without admin.token answers are taken on the loopback only, and this port is on {self._host}"
-            )
-        # A page that had its own name resolved to this machine would be let in otherwise.
-        elif not _is_loopback(_host_of(request)):
-            raise _Refusal(403, "without admin.token the port must be called by a loopback address, not by a name")
-
     async def _take(self, call: _Call) -> Receipt:
         plan, clerk = self._plan, self._clerk
         if plan is None or clerk is None:
             if self._asks_nobody:
-                raise _Refusal(404, self._asks_nobody)
-            raise _Refusal(503, "this gate has no run to judge at the moment", headers={"retry-after": str(AGAIN_S)})
+                raise Refusal(404, self._asks_nobody)
+            raise Refusal(503, "this gate has no run to judge at the moment", headers={"retry-after": str(AGAIN_S)})
         if call.run != plan.run:
-            raise _Refusal(404, f"this gate judges the run {plan.run}, not {shown(call.run)}")
+            raise Refusal(404, f"this gate judges the run {plan.run}, not {shown(call.run)}")
         lines = [
             line_from_tree(tree, f"answers[{index}]", run=plan.run, body_bytes_max=plan.body_bytes_max)
             for index, tree in enumerate(call.answers)
@@ -204,32 +167,32 @@ class AnswersApi:
             return await asyncio.wait_for(asyncio.wrap_future(future), TAKE_S)
         except Rejected as rejected:
             sentence = "the answers come too late; nothing was written" if rejected.is_late else "nothing was written"
-            raise _Refusal(409 if rejected.is_late else 400, sentence, rejected.problems) from rejected
+            raise Refusal(409 if rejected.is_late else 400, sentence, rejected.problems) from rejected
         except Unavailable as trouble:
-            raise _Refusal(503, str(trouble), headers=again) from trouble
+            raise Refusal(503, str(trouble), headers=again) from trouble
         except TimeoutError as late:
             sentence = f"the log did not answer within {TAKE_S:g} s; send the same again, what was written is skipped"
-            raise _Refusal(503, sentence, headers=again) from late
+            raise Refusal(503, sentence, headers=again) from late
         except (BrokenEvidence, InvalidRecord) as trouble:
-            raise _Refusal(500, str(trouble)) from trouble
+            raise Refusal(500, str(trouble)) from trouble
 
 
 async def _body(request: web.Request) -> bytes:
     if request.content_type != "application/json" or "content-encoding" in request.headers:
         said = request.headers.get("content-type", "none")
-        raise _Refusal(415, f"content-type is {shown(said)}, must be application/json without a content-encoding")
+        raise Refusal(415, f"content-type is {shown(said)}, must be application/json without a content-encoding")
     too_large = f"the body is larger than the {BODY_BYTES_MAX:,} bytes that are read; send several"
     if (request.content_length or 0) > BODY_BYTES_MAX:
-        raise _Refusal(413, too_large)
+        raise Refusal(413, too_large)
     try:
         async with asyncio.timeout(BODY_S):
             body = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
-        raise _Refusal(413, too_large) from error
+        raise Refusal(413, too_large) from error
     except TimeoutError as error:
-        raise _Refusal(408, f"the body did not arrive within {BODY_S:g} s") from error
+        raise Refusal(408, f"the body did not arrive within {BODY_S:g} s") from error
     if len(body) > BODY_BYTES_MAX:
-        raise _Refusal(413, too_large)
+        raise Refusal(413, too_large)
     return body
 
 
@@ -237,32 +200,15 @@ def _call_of(body: bytes) -> _Call:
     try:
         tree = strict_object(body, "the body")
     except Usage as error:
-        raise _Refusal(400, str(error)) from error
+        raise Refusal(400, str(error)) from error
     unknown = [key for key in tree if key not in _KEYS]
     if unknown:
-        raise _Refusal(400, f"the body has the unknown key {shown(unknown[0])}; known are {', '.join(_KEYS)}")
+        raise Refusal(400, f"the body has the unknown key {shown(unknown[0])}; known are {', '.join(_KEYS)}")
     run, answers, late = tree.get("run"), tree.get("answers"), tree.get("late", False)
     if not isinstance(run, str):
-        raise _Refusal(400, f"run: read {shown(run)}, must be the name of a run")
+        raise Refusal(400, f"run: read {shown(run)}, must be the name of a run")
     if not isinstance(answers, list) or not answers:
-        raise _Refusal(400, f"answers: read {shown(answers)}, must be a list of at least one answer")
+        raise Refusal(400, f"answers: read {shown(answers)}, must be a list of at least one answer")
     if not isinstance(late, bool):
-        raise _Refusal(400, f"late: read {shown(late)}, must be true or false")
+        raise Refusal(400, f"late: read {shown(late)}, must be true or false")
     return _Call(run, answers, late)
-
-
-def _host_of(request: web.Request) -> str:
-    """The host that the client called, without its port; empty where the header is none."""
-    try:
-        return urlsplit(f"//{request.host}").hostname or ""
-    except ValueError:
-        return ""
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -121,7 +121,8 @@ def _redis(settings: Settings) -> Iterator[Finding]:
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
-    addresses = {"proxy.upstream": str(settings.proxy.upstream)}
+    urls = settings.proxy.upstream
+    addresses = {"proxy.upstream" if len(urls) == 1 else f"proxy.upstream[{at}]": url for at, url in enumerate(urls)}
     for role, worker in settings.workers.items():
         if worker.url is not None:
             addresses[f"workers.{role}"] = str(worker.url)

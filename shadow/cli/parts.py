@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import threading
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -11,10 +12,11 @@ from shadow.adapters.calls import Budget, Model
 from shadow.adapters.model_http import HttpModel
 from shadow.adapters.model_python import PythonModel
 from shadow.adapters.rewrite import rewrite_from_settings
+from shadow.adapters.tls import client_context, server_context
 from shadow.errors import Unavailable, Usage
 from shadow.metrics import Metrics
 from shadow.ports import Log
-from shadow.proxy.config import MirrorSettings, ProxySettings, Redaction, SlicesOf, Timeouts
+from shadow.proxy.config import Endpoint, Health, MirrorSettings, ProxySettings, Redaction, SlicesOf, Timeouts
 from shadow.proxy.server import Proxy
 from shadow.records.requests import MirroredRequest, Origin
 from shadow.settings.settings import Settings
@@ -61,11 +63,9 @@ def proxy_settings(settings: Settings) -> ProxySettings:
     """The proxy's own settings."""
     proxy, mirror = settings.proxy, settings.proxy.mirror
     host, port = proxy.address()
-    upstream = urlsplit(str(proxy.upstream))
     times = proxy.timeouts
     return ProxySettings(
-        upstream_host=upstream.hostname or "",
-        upstream_port=upstream.port or 80,
+        upstreams=tuple(map(_endpoint, proxy.upstream)),
         version=settings.run.production,
         mirror=MirrorSettings(
             methods=tuple(mirror.methods),
@@ -88,10 +88,33 @@ def proxy_settings(settings: Settings) -> ProxySettings:
             body_s=times.body,
             idle_s=times.idle,
             connect_s=times.upstream_connect,
+            candidate_connect_s=times.candidate_connect,
             answer_s=times.upstream_header,
             total_s=times.upstream_total,
         ),
+        health=Health(proxy.health.failures, proxy.health.out, proxy.health.resolve),
+        forwarded=proxy.forwarded,
+        listen_tls=_listen_tls(settings),
+        upstream_tls=_client_tls(settings) if proxy.is_upstream_tls else None,
+        candidate_tls=_client_tls(settings),
     )
+
+
+def _listen_tls(settings: Settings) -> ssl.SSLContext | None:
+    tls = settings.proxy.tls
+    if tls is None:
+        return None
+    return server_context("proxy.tls", certificate=tls.certificate, key=tls.key, client_ca=tls.client_ca)
+
+
+def _client_tls(settings: Settings) -> ssl.SSLContext:
+    tls = settings.proxy.upstream_tls
+    return client_context("proxy.upstream_tls", ca=tls.ca, certificate=tls.certificate, key=tls.key)
+
+
+def _endpoint(url: str) -> Endpoint:
+    parts = urlsplit(url)
+    return Endpoint(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
 
 
 def _quota_slices(settings: Settings, keys: tuple[str, ...]) -> SlicesOf:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 SlicesOf = Callable[[str, str, Mapping[str, str], bytes], frozenset[str]]
 """Names of the slices that a request (method, path, headers, body, all as they will be recorded) belongs to."""
+
+APPEND: Final = "append"
+REPLACE: Final = "replace"
+KEEP: Final = "keep"
 
 NEVER_RECORDED: Final = frozenset({"authorization", "cookie", "set-cookie", "proxy-authorization", "x-api-key"})
 """Header names that no setting can bring into a record."""
@@ -54,7 +59,8 @@ class Timeouts:
         idle_s: Between two requests of one client.
         stall_s: How long a client may refuse to read its answer.
         linger_s: How long a closed connection's input is still read and thrown away.
-        connect_s: To open a connection to the upstream.
+        connect_s: To open a connection to one address of the upstream.
+        candidate_connect_s: Likewise, of the candidate in canary: production serves after that, and the user waits.
         answer_s: From the request's end to the head of the answer.
         gap_s: Between two pieces of an answer.
         total_s: From a request's head to its answer's end.
@@ -67,6 +73,7 @@ class Timeouts:
     stall_s: float = 60.0
     linger_s: float = 1.0
     connect_s: float = 5.0
+    candidate_connect_s: float = 1.0
     answer_s: float = 300.0
     gap_s: float = 300.0
     total_s: float = 7200.0
@@ -141,18 +148,49 @@ class MirrorSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where an upstream is reached: a name, or an address, and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """When an address of an upstream is passed over, judged by live requests only.
+
+    Args:
+        failures_max: Failures in a row (refused, timed out, or closed without an answer) that put it out.
+        out_s: How long it is passed over then, in seconds; if all are out, all are used.
+        resolve_s: How often names are looked up again, in seconds.
+    """
+
+    failures_max: int = 3
+    out_s: float = 10.0
+    resolve_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
 class ProxySettings:
     """All settings of one proxy process.
 
     Args:
+        upstreams: Equal servers of one version; the first one's name is the Host of requests that have none.
+        version: Name of the version behind them.
+        upstream_tls: How they are spoken to; None: in plain HTTP.
+        candidate_tls: How a candidate is spoken to whose URL is https; None: by the system's authorities.
         listen_port: 0 takes a free one.
-        version: Name of the version behind the upstream.
+        listen_tls: How clients are spoken to; None: in plain HTTP.
+        forwarded: What becomes of X-Forwarded-For, -Proto and -Host and of Forwarded: `append` adds this hop to
+            what the client sent, `replace` trusts none of that, `keep` changes nothing.
         process: Name of this process, stable over restarts; empty makes it from host name and port.
         shares_port: Whether other processes listen on the same port (SO_REUSEPORT).
     """
 
-    upstream_host: str
-    upstream_port: int
+    upstreams: tuple[Endpoint, ...]
     version: str
     mirror: MirrorSettings
     listen_host: str = "127.0.0.1"
@@ -160,6 +198,11 @@ class ProxySettings:
     role: str = "production"
     process: str = ""
     shares_port: bool = False
+    forwarded: str = APPEND
     redaction: Redaction = field(default_factory=Redaction)
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    health: Health = field(default_factory=Health)
+    upstream_tls: ssl.SSLContext | None = None
+    candidate_tls: ssl.SSLContext | None = None
+    listen_tls: ssl.SSLContext | None = None

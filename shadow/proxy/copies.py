@@ -12,6 +12,7 @@ from shadow.proxy.heads import Field, RequestHead
 from shadow.proxy.redact import Redactor
 from shadow.proxy.sampling import Place
 from shadow.records.answers import ANSWERED, ERROR
+from shadow.records.comparisons import CANDIDATE
 from shadow.records.requests import Live, MirroredRequest, Origin
 
 _FINISH: Final = re.compile(rb'"(?:finish_reason|stop_reason)"[ \t\r\n]*:[ \t\r\n]*"([A-Za-z0-9_-]{1,64})"')
@@ -50,6 +51,9 @@ class Copy:
         status: 0 where another tool made the copy, so that nobody here knows the answer.
         outcome: `answered`, `error` or `timeout`; an answer with a status of 500 or above is an error,
             as it is for the workers.
+        candidate: Version of the candidate that the request was sent to; None where production serves.
+        decision_id: The decision under which it was routed; None while none is in force.
+        failed_attempt: Why the candidate could not be reached, so that production served; None otherwise.
     """
 
     request_id: str
@@ -66,6 +70,9 @@ class Copy:
     first_byte_us: int = 0
     duration_us: int = 0
     outcome: str = ANSWERED
+    candidate: str | None = None
+    decision_id: str | None = None
+    failed_attempt: str | None = None
 
     @property
     def head_bytes(self) -> int:
@@ -145,9 +152,10 @@ def _live(copy: Copy, served: Served, redactor: Redactor) -> Live:
     raw = b"".join(copy.answer.parts)
     finish = None if "content-encoding" in headers else _FINISH.findall(raw[-_FINISH_TAIL_BYTES:])
     outcome = ERROR if copy.outcome == ANSWERED and copy.status >= 500 else copy.outcome
+    candidate = copy.candidate if copy.failed_attempt is None else None
     return Live(
-        version=served.version,
-        role=served.role,
+        version=served.version if candidate is None else candidate,
+        role=served.role if candidate is None else CANDIDATE,
         outcome=outcome,
         status=copy.status,
         headers=headers,
@@ -155,5 +163,7 @@ def _live(copy: Copy, served: Served, redactor: Redactor) -> Live:
         first_byte_us=copy.first_byte_us,
         duration_us=copy.duration_us,
         is_stream=headers.get("content-type", "").lower().startswith("text/event-stream"),
+        decision_id=copy.decision_id,
         finish_reason=finish[-1].decode() if finish else None,
+        failed_attempt=copy.failed_attempt,
     )

@@ -22,8 +22,10 @@ class ProxyCounters:
     Args:
         malformed: Requests refused before they became live requests, by status.
         requests: Live requests by the status their client got; 0 where the client left before one.
-        failures: Upstream failures, by kind (`connect`, `time_out`, `broken`, `truncated`).
+        failures: Upstream failures, by kind (`connect`, `time_out`, `broken`, `truncated`, `resolve`).
         retries: Requests sent again because a reused upstream connection had been closed.
+        fallbacks: Requests of the candidate's share that production served, since the candidate was not reached.
+        tunnels: Connections that became WebSockets.
         copies: Copies that the producer took.
         undelivered: Copies whose delivery failed.
         unredactable: Copies dropped because masking or encoding failed.
@@ -40,6 +42,8 @@ class ProxyCounters:
     requests: dict[int, int] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     retries: int = 0
+    fallbacks: int = 0
+    tunnels: int = 0
     copies: int = 0
     undelivered: int = 0
     unredactable: int = 0
@@ -75,7 +79,8 @@ class Snapshot:
         held_bytes: Bodies held for copies.
         open_clients: Client connections.
         active: Requests being answered.
-        idle_upstream: Upstream connections that wait for use.
+        idle_upstream: Connections to production that wait for use.
+        share: Share of the sessions that a candidate serves, in [0, 1].
         is_mirroring: False after the kill switch.
         is_draining: True once the drain has begun.
     """
@@ -86,5 +91,6 @@ class Snapshot:
     open_clients: int
     active: int
     idle_upstream: int
+    share: float
     is_mirroring: bool
     is_draining: bool

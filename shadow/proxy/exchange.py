@@ -20,15 +20,18 @@ from typing import Final, Protocol
 
 import uuid_utils
 
-from shadow.proxy.accounts import ABORTED
+from shadow.proxy.accounts import ABORTED, EXCLUDED, OFF
+from shadow.proxy.candidates import Candidates
 from shadow.proxy.config import ProxySettings
 from shadow.proxy.copies import Copy, Tee
 from shadow.proxy.counters import ProxyCounters
 from shadow.proxy.framing import chunk, last_chunk
-from shadow.proxy.heads import AnswerHead, Field, RequestHead, forwarded_request
+from shadow.proxy.heads import AnswerHead, Field, Hop, RequestHead, forwarded_request
 from shadow.proxy.mirror import Mirror
+from shadow.proxy.pool import UpstreamPool
 from shadow.proxy.sampling import key_of, place_of
-from shadow.proxy.upstream import UpstreamConnection, UpstreamPool
+from shadow.proxy.tunnel import Lost
+from shadow.proxy.upstream import UpstreamConnection
 from shadow.records.answers import ERROR, TIMEOUT
 
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
@@ -45,7 +48,13 @@ class Asker(Protocol):
         """Stop or go on reading the request's body."""
         ...
 
+    @property
+    def hop(self) -> Hop: ...
     def answered(self, *, closes: bool) -> None: ...
+    def tunnel(self, upstream: asyncio.Transport, upstream_lost: Lost) -> None:
+        """Pass bytes both ways from now on."""
+        ...
+
     def break_off(self) -> None:
         """End the connection so that the answer cannot be taken for a whole one."""
         ...
@@ -59,6 +68,7 @@ class Context:
     mirror: Mirror
     counters: ProxyCounters
     pool: UpstreamPool
+    candidates: Candidates
     host: bytes
     via: bytes
     key_names: tuple[bytes, ...]
@@ -84,11 +94,13 @@ class Exchange:
         "_copy",
         "_dial",
         "_first_byte_at",
+        "_has_written",
         "_head",
         "_is_over",
         "_is_started",
         "_out",
         "_out_bytes",
+        "_pool",
         "_replay",
         "_request_ended_at",
         "_to_client",
@@ -96,6 +108,7 @@ class Exchange:
         "_upstream_blocked",
         "awaits_continue",
         "is_sent",
+        "upgrades",
     )
 
     def __init__(self, context: Context, asker: Asker, head: RequestHead) -> None:
@@ -105,12 +118,22 @@ class Exchange:
         request_id = str(uuid_utils.uuid7())
         key = key_of(head.values, context.key_names, request_id)
         place = place_of(key)
-        tee = Tee(reason=context.mirror.plan(head.method, head.target, place.u))
-        self._copy = Copy(request_id, key, place, context.mirror.partition(place), head, tee, Tee(reason=tee.reason))
+        reason = EXCLUDED if head.upgrades else context.mirror.plan(head.method, head.target, place.u)
+        tee = Tee(reason=reason)
+        self._copy = Copy(request_id, key, place, context.mirror.partition(place), head, tee, Tee(reason=reason))
+        self._pool = context.pool
+        # What may not be copied was never tried on the candidate, so it may not be sent there either.
+        if reason not in (EXCLUDED, OFF):
+            self._pool = context.candidates.pool_for(self._copy) or context.pool
         trace = f"00-{request_id.replace('-', '')}-{random.getrandbits(64) | 1:016x}-01"
         self._out = [
             forwarded_request(
-                head, host=context.host, via=context.via, request_id=request_id.encode(), traceparent=trace.encode()
+                head,
+                host=context.host,
+                via=context.via,
+                hop=asker.hop,
+                request_id=request_id.encode(),
+                traceparent=trace.encode(),
             )
         ]
         self._out_bytes = 0
@@ -120,10 +143,11 @@ class Exchange:
         self._replay: bytes | None = None
         self._body = _NO_BODY
         self._closes = False
-        self._is_started = self._begun = self._is_over = self._upstream_blocked = False
+        self._has_written = self._is_started = self._begun = self._is_over = self._upstream_blocked = False
         self._began_at = self._touched_at = time.monotonic()
         self._request_ended_at = self._first_byte_at = self._client_blocked_at = 0.0
         self.is_sent = False
+        self.upgrades = head.upgrades
         self.awaits_continue = head.expects_continue
         context.active.add(self)
 
@@ -161,14 +185,12 @@ class Exchange:
             return
         if not self._is_started:
             self._is_started = True
-            connection = self._context.pool.take()
-            if connection is None:
-                self._dial = self._context.pool.dial(self)
-            else:
-                self._attach(connection)
-        if self._connection is not None:
+            if self._pool is not self._context.pool and self._pool.is_out:
+                self._fall_back("passed over after several failures in a row")
+            self._connect()
+        elif self._connection is not None:
             self._write()
-        elif self._out_bytes > self._context.settings.limits.buffer_bytes_max:
+        if self._connection is None and self._out_bytes > self._context.settings.limits.buffer_bytes_max:
             self._asker.block(True)
 
     def client_left(self) -> None:
@@ -200,17 +222,17 @@ class Exchange:
         times = self._context.settings.timeouts
         quiet_s = now_s - self._touched_at
         if now_s - self._began_at > times.total_s:
-            self.failed(504, "time_out", f"The exchange took longer than {times.total_s:g} s.")
+            self._fail(504, "time_out", f"The exchange took longer than {times.total_s:g} s.")
         elif self._client_blocked_at:
             if now_s - self._client_blocked_at > times.stall_s:
                 self._asker.break_off()
         elif self._begun:
             if quiet_s > times.gap_s:
-                self.failed(504, "time_out", f"The upstream's answer stood still for {times.gap_s:g} s.")
+                self._fail(504, "time_out", f"The upstream's answer stood still for {times.gap_s:g} s.")
         elif self._dial is None and (self._request_ended_at or self.awaits_continue) and quiet_s > times.answer_s:
-            self.failed(504, "time_out", f"The upstream did not answer within {times.answer_s:g} s.")
+            self._fail(504, "time_out", f"The upstream did not answer within {times.answer_s:g} s.")
         elif self._upstream_blocked and quiet_s > times.gap_s:
-            self.failed(504, "time_out", f"The upstream did not read the request for {times.gap_s:g} s.")
+            self._fail(504, "time_out", f"The upstream did not read the request for {times.gap_s:g} s.")
 
     # From the upstream.
 
@@ -226,9 +248,17 @@ class Exchange:
 
     def failed(self, status: int, kind: str, reason: str) -> None:
         """Tell the client that no whole answer comes: by a status, or, within an answer, by a broken connection."""
-        self._dial = None
+        dial, self._dial = self._dial, None
         if self._is_over:
             return
+        if dial is not None and self._pool is not self._context.pool:
+            # Nothing was sent to the candidate.
+            self._fall_back(reason)
+            self._connect()
+            return
+        self._fail(status, kind, reason)
+
+    def _fail(self, status: int, kind: str, reason: str) -> None:
         self._context.counters.count_failure(kind)
         self._copy.outcome = TIMEOUT if kind == "time_out" else ERROR
         if self._begun:
@@ -242,11 +272,16 @@ class Exchange:
         """Send the request again where that cannot do harm, else fail."""
         connection, self._connection = self._connection, None
         replay, self._replay = self._replay, None
-        if connection is not None and connection.is_reused and replay is not None and not self._is_over:
-            # The upstream closed an idle connection while the request was under way to it.
-            self._context.counters.retries += 1
+        if replay is not None and not self._is_over:
             self._out.insert(0, replay)
-            self._dial = self._context.pool.dial(self)
+            self._has_written = False
+            if connection is not None and connection.is_reused:
+                # The upstream closed an idle connection while the request was under way to it.
+                self._context.counters.retries += 1
+                self._dial = self._pool.dial(self)
+            else:
+                self._fall_back("the connection ended without an answer")
+                self._connect()
             return
         self.failed(502, "broken", "The upstream closed the connection without an answer.")
 
@@ -325,7 +360,33 @@ class Exchange:
         self._touched_at = time.monotonic()
         self._asker.block(is_blocked)
 
+    def upgraded(self, connection: UpstreamConnection, head: AnswerHead, behind: bytes) -> None:
+        """Leave the connections to each other; the exchange ends here, and is counted as excluded."""
+        lines = [b"HTTP/1.1 101 %b\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" % head.reason]
+        lines += [b"%b: %b\r\n" % (name, value) for name, _, value in head.fields]
+        self._asker.write(b"".join([*lines, b"\r\n", behind]))
+        self._connection = None
+        counters = self._context.counters
+        counters.tunnels += 1
+        counters.count_request(101, time.monotonic() - self._began_at)
+        self._end()
+        self._context.mirror.drop(self._copy, EXCLUDED)
+        self._asker.tunnel(connection.transport, connection.connection_lost)
+
     # Both.
+
+    def _connect(self) -> None:
+        connection = self._pool.take()
+        if connection is None:
+            self._dial = self._pool.dial(self)
+        else:
+            self.connected(connection)
+
+    def _fall_back(self, reason: str) -> None:
+        """Let production serve what the candidate cannot; counts against the candidate."""
+        self._copy.failed_attempt = reason
+        self._context.counters.fallbacks += 1
+        self._pool = self._context.pool
 
     def _attach(self, connection: UpstreamConnection) -> None:
         self._connection = connection
@@ -340,10 +401,11 @@ class Exchange:
         data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
         self._out = []
         self._out_bytes = 0
-        is_first = not self.is_sent and self._replay is None
         # Only what left in one piece can be sent again.
-        can_repeat = is_first and connection.is_reused and self._request_ended_at and self.method in _IDEMPOTENT
-        self._replay = data if can_repeat else None
+        is_whole = not self._has_written and self._request_ended_at > 0
+        may_repeat = connection.is_reused or self._pool is not self._context.pool
+        self._replay = data if is_whole and may_repeat and self.method in _IDEMPOTENT else None
+        self._has_written = True
         self.is_sent = self._request_ended_at > 0
         connection.transport.write(data)
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import httptools
 
-from shadow.proxy.config import Limits
+from shadow.proxy.config import APPEND, KEEP, Limits
 
 Field = tuple[bytes, bytes, bytes]
 """Name as sent, name in lower case, value."""
@@ -48,6 +48,8 @@ _HOP_BY_HOP: Final = frozenset(
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"host"})
 _SPECIAL: Final = _HOP_BY_HOP | _FRAMING | {b"expect"}
 _OWN: Final = b"x-shadow"
+_FORWARDED: Final = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"})
+_WEBSOCKET: Final = b"websocket"
 
 
 class Rejected(Exception):
@@ -75,6 +77,7 @@ class RequestHead:
         values: First values by lower-case name, repeated ones joined by a comma.
         content_length: None where the request states none.
         minor: 0 or 1, of HTTP/1.x.
+        upgrades: Whether the client asks for a WebSocket; other protocols are not offered upstream.
         size: Bytes of the head as it came.
     """
 
@@ -88,12 +91,35 @@ class RequestHead:
     is_chunked: bool
     keeps_alive: bool
     expects_continue: bool
+    upgrades: bool = False
     size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """What this proxy says of a client's connection to it.
+
+    Args:
+        peer: The client's IP address.
+        scheme: `http` or `https`.
+        forwarded: See `ProxySettings`.
+    """
+
+    peer: bytes
+    scheme: bytes
+    forwarded: str
+
+    def node(self) -> bytes:
+        """The address as RFC 7239, section 6, writes it."""
+        return b'"[%b]"' % self.peer if b":" in self.peer else self.peer
 
 
 @dataclass(slots=True)
 class AnswerHead:
-    """An answer's head, taken apart; `fields` are end-to-end, without Content-Length."""
+    """An answer's head, taken apart; `fields` are end-to-end, without Content-Length.
+
+    `upgrades` says whether it agrees to a WebSocket.
+    """
 
     status: int
     reason: bytes
@@ -104,6 +130,7 @@ class AnswerHead:
     is_chunked: bool
     keeps_alive: bool
     size: int = 0
+    upgrades: bool = False
 
 
 class _Collector:
@@ -217,6 +244,9 @@ def _request_fields(raw_fields: list[tuple[bytes, bytes]], method: bytes, minor:
     if connection:
         head.keeps_alive = b"close" not in connection and (minor == 1 or b"keep-alive" in connection)
         _drop_listed(head.fields, values, connection)
+    if head.upgrades:
+        has_body = head.is_chunked or head.content_length
+        head.upgrades = b"upgrade" in connection and minor == 1 and method == b"GET" and not has_body
     return head
 
 
@@ -232,6 +262,8 @@ def _take_special(head: RequestHead, lower: bytes, value: bytes, connection: lis
         head.content_length = int(value)
     elif lower == b"connection":
         connection += _tokens(value)
+    elif lower == b"upgrade":
+        head.upgrades = value.lower() == _WEBSOCKET
     elif lower == b"transfer-encoding":
         if head.is_chunked or value.lower() != b"chunked" or head.minor == 0:
             raise Rejected(400, "Transfer-Encoding must be one chunked, in HTTP/1.1.")
@@ -290,7 +322,9 @@ def _set_target(head: RequestHead, target: bytes) -> None:
     head.target = path
 
 
-def forwarded_request(head: RequestHead, *, host: bytes, via: bytes, request_id: bytes, traceparent: bytes) -> bytes:
+def forwarded_request(
+    head: RequestHead, *, host: bytes, via: bytes, hop: Hop, request_id: bytes, traceparent: bytes
+) -> bytes:
     """Write the head that goes upstream.
 
     Args:
@@ -308,7 +342,7 @@ def forwarded_request(head: RequestHead, *, host: bytes, via: bytes, request_id:
         ):
             head.values.pop(lower, None)
             continue
-        if lower == b"expect" and not head.expects_continue:
+        if (lower == b"expect" and not head.expects_continue) or (lower in _FORWARDED and hop.forwarded != KEEP):
             continue
         lines.append(b"%b: %b\r\n" % (name, value))
     if not keeps_id:
@@ -316,7 +350,11 @@ def forwarded_request(head: RequestHead, *, host: bytes, via: bytes, request_id:
     if not keeps_trace:
         head.values[b"traceparent"] = traceparent
         lines.append(b"traceparent: %b\r\n" % traceparent)
+    if hop.forwarded != KEEP:
+        lines.append(_forwarded(head, hop))
     lines.append(b"Via: 1.%d %b\r\n" % (head.minor, via))
+    if head.upgrades:
+        lines.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
     if head.is_chunked:
         lines.append(b"Transfer-Encoding: chunked\r\n\r\n")
     elif head.content_length is not None:
@@ -324,6 +362,20 @@ def forwarded_request(head: RequestHead, *, host: bytes, via: bytes, request_id:
     else:
         lines.append(b"\r\n")
     return b"".join(lines)
+
+
+def _forwarded(head: RequestHead, hop: Hop) -> bytes:
+    """The fields that tell the upstream about the client and the hops before (RFC 7239, and its forerunners)."""
+    values = head.values if hop.forwarded == APPEND else {}
+    before, scheme = values.get(b"x-forwarded-for"), values.get(b"x-forwarded-proto", hop.scheme)
+    chain = b"%b, %b" % (before, hop.peer) if before else hop.peer
+    text = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (chain, scheme)
+    host = values.get(b"x-forwarded-host", head.host)
+    if host:
+        text += b"X-Forwarded-Host: %b\r\n" % host
+    if b"forwarded" in values:
+        text += b"Forwarded: %b, for=%b;proto=%b\r\n" % (values[b"forwarded"], hop.node(), hop.scheme)
+    return text
 
 
 def passed_through(head: RequestHead, via: bytes) -> bool:
@@ -359,6 +411,8 @@ def _read_answer_fields(head: AnswerHead, raw_fields: list[tuple[bytes, bytes]])
         if lower in _HOP_BY_HOP:
             if lower == b"connection":
                 connection += _tokens(value)
+            elif lower == b"upgrade":
+                head.upgrades = value.lower() == _WEBSOCKET
             elif lower == b"transfer-encoding":
                 if head.is_chunked or value.lower() != b"chunked" or head.minor == 0:
                     raise Rejected(502, "Transfer-Encoding must be one chunked, in HTTP/1.1.")

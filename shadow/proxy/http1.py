@@ -3,7 +3,8 @@
     HEAD --head--> BODY --end--> ANSWER --answered--> HEAD ...
       \\______________\\______ refused, closing _________\\--> LINGER
 
-One request is in flight at a time; what the client sends meanwhile waits, bounded, in `_inbox`.
+One request is in flight at a time; what the client sends meanwhile waits, bounded, in `_inbox`. A connection that
+is upgraded leaves these states for a tunnel.
 
 A client that ends its sending side within a request has left. One that does so while it waits for an
 answer has left too, and the upstream's work is cancelled, unless it had announced that this was its last
@@ -21,9 +22,10 @@ from typing import Final, cast
 
 from shadow.proxy.exchange import Context, Exchange
 from shadow.proxy.framing import BodyReader, ChunkedReader, LengthReader
-from shadow.proxy.heads import Rejected, RequestHead, check_start, passed_through, request_head
+from shadow.proxy.heads import Hop, Rejected, RequestHead, check_start, passed_through, request_head
+from shadow.proxy.tunnel import Lost, TunnelSide, join
 
-_HEAD, _BODY, _ANSWER, _LINGER = range(4)
+_HEAD, _BODY, _ANSWER, _LINGER, _TUNNEL = range(5)
 _BLOCKED, _FULL = 1, 2
 _RESET: Final = struct.pack("ii", 1, 0)
 _LEADING_LINES_MAX: Final = 2
@@ -38,6 +40,7 @@ class ClientConnection(asyncio.Protocol):
         "_deadline_s",
         "_exchange",
         "_has_eof",
+        "_is_tls",
         "_head_since_s",
         "_inbox",
         "_is_write_blocked",
@@ -48,6 +51,8 @@ class ClientConnection(asyncio.Protocol):
         "_state",
         "_touched_s",
         "_transport",
+        "_tunnel",
+        "hop",
     )
 
     _transport: asyncio.Transport
@@ -62,6 +67,9 @@ class ClientConnection(asyncio.Protocol):
         self._is_write_blocked = False
         self._keeps_alive = True
         self._has_eof = False
+        self._is_tls = False
+        self._tunnel: TunnelSide | None = None
+        self.hop = Hop(b"", b"http", context.settings.forwarded)
         self._leading = 0
         self._paused = 0
         self._head_since_s = 0.0
@@ -75,6 +83,9 @@ class ClientConnection(asyncio.Protocol):
         # uvloop's transports have the methods, and another ancestor.
         self._transport = cast(asyncio.Transport, transport)
         context, limits = self._context, self._context.settings.limits
+        self._is_tls = transport.get_extra_info("sslcontext") is not None
+        peer, scheme = transport.get_extra_info("peername"), b"https" if self._is_tls else b"http"
+        self.hop = Hop(str(peer[0]).encode() if peer else b"unknown", scheme, context.settings.forwarded)
         self._transport.set_write_buffer_limits(high=limits.buffer_bytes_max)
         is_full = len(self._clients) >= limits.connections_max
         self._clients.add(self)
@@ -100,7 +111,7 @@ class ClientConnection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None:
             return False
-        if self._state == _ANSWER and not self._keeps_alive:
+        if self._state == _ANSWER and not self._keeps_alive and not self._is_tls:
             return True
         self._leave()
         return False
@@ -232,6 +243,16 @@ class ClientConnection(asyncio.Protocol):
 
     # Writing.
 
+    def tunnel(self, upstream: asyncio.Transport, upstream_lost: Lost) -> None:
+        """See `Asker`."""
+        self._exchange = None
+        self._state = _TUNNEL
+        self._resume(self._paused)
+        data, self._inbox = self._inbox, b""
+        self._tunnel = join(self._transport, self.connection_lost, upstream, upstream_lost)
+        if data:
+            self._tunnel.data_received(data)
+
     def write(self, data: bytes) -> None:
         """See `Asker`."""
         if not self._transport.is_closing():
@@ -259,7 +280,10 @@ class ClientConnection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self._transport.close()
+        if self._is_tls:
+            self._transport.abort()  # To close it would say in TLS that the answer was whole.
+        else:
+            self._transport.close()
 
     def _leave(self) -> None:
         """The client is gone."""
@@ -295,7 +319,7 @@ class ClientConnection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         self._resume(self._paused)
-        if self._has_eof:
+        if self._has_eof or self._is_tls:
             self._transport.close()
         else:
             self._transport.write_eof()
@@ -318,6 +342,9 @@ class ClientConnection(asyncio.Protocol):
                     self._refuse(Rejected(408, f"The header section did not end within {times.head_s:g} s."))
             elif now_s - self._touched_s > times.idle_s:
                 self._linger()
+        elif self._tunnel is not None:
+            if now_s - max(self._tunnel.touched_s, self._tunnel.other.touched_s) > times.gap_s:
+                self._tunnel.close()
         elif exchange is not None:
             # A client that waits for 100 Continue, or that we do not read from, is not slow.
             is_due = self._state == _BODY and not self._paused and not exchange.awaits_continue

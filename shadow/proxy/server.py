@@ -8,21 +8,25 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import uvloop
 
 from shadow.ports import LogWriter
-from shadow.proxy.config import ProxySettings
+from shadow.proxy.candidates import Candidates
+from shadow.proxy.config import Endpoint, ProxySettings, Timeouts
 from shadow.proxy.copies import Served
 from shadow.proxy.counters import ProxyCounters, Snapshot
 from shadow.proxy.exchange import Context
 from shadow.proxy.http1 import ClientConnection
 from shadow.proxy.mirror import Encode, Mirror, Partitions
+from shadow.proxy.pool import UpstreamPool
 from shadow.proxy.redact import Redactor
-from shadow.proxy.upstream import UpstreamPool
+from shadow.proxy.routing import Routing
 
 _log = logging.getLogger("shadow.proxy")
 
@@ -41,6 +45,7 @@ class Proxy:
         partitions: Number of partitions of the requests topic, None while it is unknown. Asked on the event
             loop until it is known, so it must return at once.
         counters: Given where someone exports them.
+        routing: The route in force, kept up to date by someone else; None: production serves everything.
 
     Raises:
         ValueError: If a JSON path of the redaction cannot be read.
@@ -54,12 +59,14 @@ class Proxy:
         encode: Encode,
         partitions: Partitions,
         counters: ProxyCounters | None = None,
+        routing: Routing | None = None,
     ) -> None:
         self._settings = settings
         self._writer = writer
         self._encode = encode
         self._partitions = partitions
         self._counters = counters or ProxyCounters()
+        self._routing = routing or Routing()
         self._redactor = Redactor(settings.redaction)
         self._clients: set[ClientConnection] = set()
         self._server: asyncio.Server | None = None
@@ -88,6 +95,7 @@ class Proxy:
             settings.listen_port,
             backlog=_BACKLOG,
             reuse_port=settings.shares_port or None,
+            ssl=settings.listen_tls,
             start_serving=False,
         )
         self._context = self._new_context()
@@ -115,27 +123,40 @@ class Proxy:
             partitions=self._partitions,
             counters=self._counters,
         )
-        pool = UpstreamPool(
-            settings.upstream_host,
-            settings.upstream_port,
-            limits=settings.limits,
-            timeouts=settings.timeouts,
-            counters=self._counters,
-        )
-        name = settings.upstream_host
-        host = f"[{name}]:{settings.upstream_port}" if ":" in name else f"{name}:{settings.upstream_port}"
+        pool = self._new_pool(settings.upstreams, settings.timeouts, settings.upstream_tls)
+        candidates = Candidates(self._routing, self._new_candidate_pool)
+        host = str(settings.upstreams[0])
         via = "shadow-" + hashlib.blake2b(process.encode(), digest_size=6).hexdigest()
         names = tuple(key.partition(":")[2].lower().encode() for key in settings.mirror.keys)
-        return Context(settings, mirror, self._counters, pool, host.encode(), via.encode(), names)
+        return Context(settings, mirror, self._counters, pool, candidates, host.encode(), via.encode(), names)
+
+    def _new_pool(self, endpoints: Sequence[Endpoint], timeouts: Timeouts, tls: ssl.SSLContext | None) -> UpstreamPool:
+        settings = self._settings
+        return UpstreamPool(
+            endpoints,
+            limits=settings.limits,
+            timeouts=timeouts,
+            health=settings.health,
+            tls=tls,
+            counters=self._counters,
+        )
+
+    def _new_candidate_pool(self, endpoint: Endpoint, is_tls: bool) -> UpstreamPool:
+        settings = self._settings
+        timeouts = replace(settings.timeouts, connect_s=settings.timeouts.candidate_connect_s)
+        tls = (settings.candidate_tls or ssl.create_default_context()) if is_tls else None
+        return self._new_pool([endpoint], timeouts, tls)
 
     def _started(self) -> Context:
         if self._context is None:
             raise RuntimeError("The proxy was not started.")
         return self._context
 
-    def set_mirroring(self, is_on: bool) -> None:
-        """The kill switch: from now on requests are copied or not; needs nothing but this process."""
-        self._started().mirror.is_on = is_on
+    def switch(self, is_on: bool) -> None:
+        """The kill switch: off, nothing is copied and production serves everything; needs nothing but this process."""
+        context = self._started()
+        context.mirror.is_on = is_on
+        context.candidates.is_on = is_on
 
     def snapshot(self) -> Snapshot:
         """What the proxy is doing now."""
@@ -147,6 +168,7 @@ class Proxy:
             open_clients=len(self._clients),
             active=len(context.active),
             idle_upstream=context.pool.idle,
+            share=context.candidates.share,
             is_mirroring=context.mirror.is_on,
             is_draining=context.is_draining,
         )
@@ -174,6 +196,7 @@ class Proxy:
         if self._sweeper is not None:
             self._sweeper.cancel()
         context.pool.close()
+        context.candidates.close()
         log_s = max(2.0, deadline_s - time.monotonic())
         has_ended = await asyncio.get_running_loop().run_in_executor(None, context.mirror.stop, log_s)
         await asyncio.sleep(0)  # Connections that were just aborted say so in the next turn of the loop.
@@ -185,7 +208,9 @@ class Proxy:
         now_s = time.monotonic()
         for client in list(self._clients):
             client.check(now_s)
-        self._started().pool.sweep(now_s)
+        context = self._started()
+        context.pool.sweep(now_s)
+        context.candidates.sweep(now_s)
 
 
 def _sweep_s(settings: ProxySettings) -> float:

@@ -1,15 +1,13 @@
-"""Connections to the upstream: one answer at a time on each, kept and used again where that is safe."""
+"""A connection to an upstream: one answer at a time, read strictly; and the address that it goes to."""
 
 from __future__ import annotations
 
 import asyncio
 import select
-import time
 from collections import deque
 from typing import Final, Protocol, cast
 
 from shadow.proxy.config import Limits, Timeouts
-from shadow.proxy.counters import ProxyCounters
 from shadow.proxy.framing import BodyReader, ChunkedReader, CloseReader, LengthReader
 from shadow.proxy.heads import AnswerHead, Field, Rejected, answer_head
 
@@ -22,6 +20,11 @@ class AnswerTaker(Protocol):
 
     @property
     def method(self) -> bytes: ...
+    @property
+    def upgrades(self) -> bool:
+        """Whether it asked for a WebSocket."""
+        ...
+
     @property
     def is_sent(self) -> bool:
         """Whether the whole request was given to the connection."""
@@ -37,6 +40,10 @@ class AnswerTaker(Protocol):
         ...
 
     def interim(self, head: AnswerHead) -> None: ...
+    def upgraded(self, connection: UpstreamConnection, head: AnswerHead, behind: bytes) -> None:
+        """The connection is a tunnel from here on, and the taker's; `behind` are its first bytes."""
+        ...
+
     def answer_begins(self, head: AnswerHead, *, has_body: bool) -> None: ...
     def answer_pieces(self, pieces: list[bytes]) -> None: ...
     def answer_ends(self, trailers: list[Field]) -> None: ...
@@ -45,6 +52,53 @@ class AnswerTaker(Protocol):
         ...
 
     def upstream_blocks(self, is_blocked: bool) -> None: ...
+
+
+class Address:
+    """One socket address of the upstream.
+
+    Args:
+        name: The endpoint's host, for TLS.
+    """
+
+    __slots__ = ("dialing", "failures", "host", "idle", "name", "open", "out_until_s", "port")
+
+    def __init__(self, host: str, port: int, name: str) -> None:
+        self.host = host
+        self.port = port
+        self.name = name
+        self.idle: deque[UpstreamConnection] = deque()
+        self.open: set[UpstreamConnection] = set()
+        self.dialing = 0
+        self.failures = 0
+        self.out_until_s = 0.0
+
+    @property
+    def busy(self) -> int:
+        """Requests that it answers, or is about to."""
+        return len(self.open) - len(self.idle) + self.dialing
+
+    def close_idle(self) -> None:
+        """Close the connections that wait for use."""
+        while self.idle:
+            self.idle.popleft().abort()
+
+
+class Keeper(Protocol):
+    """Who keeps the connections, as a connection needs it."""
+
+    limits: Limits
+    timeouts: Timeouts
+
+    def opened(self, connection: UpstreamConnection) -> None: ...
+    def closed(self, connection: UpstreamConnection) -> None: ...
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """Keep a connection whose answer is complete."""
+        ...
+
+    def blame(self, connection: UpstreamConnection) -> None:
+        """Count a connection that ended without an answer, or with what is none."""
+        ...
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -57,8 +111,9 @@ class UpstreamConnection(asyncio.Protocol):
         "_head",
         "_held",
         "_interims",
-        "_pool",
+        "_keeper",
         "_reader",
+        "address",
         "idle_since",
         "is_reused",
         "taker",
@@ -67,8 +122,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, pool: UpstreamPool) -> None:
-        self._pool = pool
+    def __init__(self, keeper: Keeper, address: Address) -> None:
+        self._keeper = keeper
+        self.address = address
         self._fd = -1
         self._held = b""
         self._head: AnswerHead | None = None
@@ -85,8 +141,8 @@ class UpstreamConnection(asyncio.Protocol):
         # uvloop's transports have the methods, and another ancestor.
         self.transport = cast(asyncio.Transport, transport)
         self._fd = transport.get_extra_info("socket").fileno()
-        self.transport.set_write_buffer_limits(high=self._pool.limits.buffer_bytes_max)
-        self._pool.opened(self)
+        self.transport.set_write_buffer_limits(high=self._keeper.limits.buffer_bytes_max)
+        self._keeper.opened(self)
 
     def attach(self, taker: AnswerTaker) -> None:
         """Begin to wait for an answer."""
@@ -104,7 +160,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self.transport.is_closing():
             return False
         age_s = now_s - self.idle_since
-        if age_s > self._pool.timeouts.upstream_idle_s:
+        if age_s > self._keeper.timeouts.upstream_idle_s:
             return False
         return age_s < _FRESH_S or not _has_input(self._fd)
 
@@ -118,6 +174,7 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             self._read(taker, data)
         except Rejected as rejected:
+            self._keeper.blame(self)
             self.abort()
             taker.failed(502, "broken", rejected.reason)
 
@@ -143,7 +200,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Bytes behind the final head, None while it has not come."""
         if self._held:
             data, self._held = self._held + data, b""
-        limits = self._pool.limits
+        limits = self._keeper.limits
         while data:
             end = data.find(b"\r\n\r\n") + 4
             if end == 3 or end > limits.answer_head_bytes_max:
@@ -155,6 +212,10 @@ class UpstreamConnection(asyncio.Protocol):
             if head.status >= 200:
                 self._begin(taker, head)
                 return data
+            if head.status == 101 and head.upgrades and taker.upgrades:
+                self.taker = None
+                taker.upgraded(self, head, data)
+                return None
             self._interims += 1
             if head.status == 101 or self._interims > limits.interim_answers_max:
                 raise Rejected(502, f"The upstream sent {self._interims} interim answers, the last one {head.status}.")
@@ -168,7 +229,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._reader = None
         if taker.method != b"HEAD" and head.status not in (204, 304):
             if head.is_chunked:
-                self._reader = ChunkedReader(self._pool.limits)
+                self._reader = ChunkedReader(self._keeper.limits)
             elif head.content_length is None:
                 self._reader = CloseReader()
             elif head.content_length:
@@ -182,7 +243,7 @@ class UpstreamConnection(asyncio.Protocol):
         trailers = reader.trailers if isinstance(reader, ChunkedReader) else []
         self.taker = self._head = self._reader = None
         if head.keeps_alive and not behind and taker.is_sent and not self.transport.is_closing():
-            self._pool.give_back(self)
+            self._keeper.give_back(self)
         else:
             # What follows the answer belongs to nobody; what was not sent of the request cannot be taken back.
             self.transport.abort()
@@ -195,11 +256,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""
-        self._pool.closed(self)
+        self._keeper.closed(self)
         taker, self.taker = self.taker, None
         if taker is None:
             return
         if self._head is None:
+            if not self.is_reused or self._got_bytes:
+                self._keeper.blame(self)
             if self._got_bytes:
                 taker.failed(502, "broken", "The upstream closed the connection within its answer's head.")
             else:
@@ -218,92 +281,6 @@ class UpstreamConnection(asyncio.Protocol):
         """See asyncio."""
         if self.taker is not None:
             self.taker.upstream_blocks(False)
-
-
-class UpstreamPool:
-    """The connections to one upstream."""
-
-    def __init__(self, host: str, port: int, *, limits: Limits, timeouts: Timeouts, counters: ProxyCounters) -> None:
-        self.limits = limits
-        self.timeouts = timeouts
-        self._address = (host, port)
-        self._counters = counters
-        self._idle: deque[UpstreamConnection] = deque()
-        self._open: set[UpstreamConnection] = set()
-        self._dials: set[asyncio.Task[None]] = set()
-
-    @property
-    def idle(self) -> int:
-        """Connections that wait for use."""
-        return len(self._idle)
-
-    def take(self) -> UpstreamConnection | None:
-        """The most recently used connection that is still good."""
-        now_s = time.monotonic()
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.is_usable(now_s):
-                connection.is_reused = True
-                return connection
-            connection.abort()
-        return None
-
-    def dial(self, taker: AnswerTaker) -> asyncio.Task[None]:
-        """Open a connection for someone; the task may be cancelled."""
-        task = asyncio.get_running_loop().create_task(self._dial(taker))
-        self._dials.add(task)
-        task.add_done_callback(self._dials.discard)
-        return task
-
-    async def _dial(self, taker: AnswerTaker) -> None:
-        loop, connection = asyncio.get_running_loop(), UpstreamConnection(self)
-        try:
-            async with asyncio.timeout(self.timeouts.connect_s):
-                await loop.create_connection(lambda: connection, *self._address)
-        except asyncio.CancelledError:
-            if connection in self._open:
-                connection.abort()
-            raise
-        except TimeoutError:
-            limit_s = self.timeouts.connect_s
-            taker.failed(504, "time_out", f"The upstream did not accept a connection within {limit_s:g} s.")
-        except OSError:
-            taker.failed(502, "connect", "The upstream does not accept connections.")
-        else:
-            self._counters.upstream_connections += 1
-            taker.connected(connection)
-
-    def give_back(self, connection: UpstreamConnection) -> None:
-        """Keep a connection whose answer is complete."""
-        if len(self._idle) >= self.limits.idle_upstream_connections_max:
-            connection.abort()
-            return
-        connection.idle_since = time.monotonic()
-        connection.transport.resume_reading()
-        self._idle.append(connection)
-
-    def opened(self, connection: UpstreamConnection) -> None:
-        """Know of a connection."""
-        self._open.add(connection)
-
-    def closed(self, connection: UpstreamConnection) -> None:
-        """Forget a connection."""
-        self._open.discard(connection)
-        if connection.taker is None and connection in self._idle:
-            self._idle.remove(connection)
-
-    def sweep(self, now_s: float) -> None:
-        """Close the connections that were idle too long."""
-        while self._idle and now_s - self._idle[0].idle_since > self.timeouts.upstream_idle_s:
-            self._idle.popleft().abort()
-
-    def close(self) -> None:
-        """Close everything at once."""
-        for task in list(self._dials):
-            task.cancel()
-        for connection in list(self._open):
-            connection.abort()
-        self._idle.clear()
 
 
 def _check_start(data: bytes, bytes_max: int) -> None:

@@ -43,6 +43,21 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class Routing:
+    """Which live requests the candidate serves after a decision.
+
+    Args:
+        share: Of the sessions, in [0, 1].
+        salt: Chooses them, independently of other runs.
+        upstream: Where the candidate serves, `http://host:port`.
+    """
+
+    share: float
+    salt: str
+    upstream: str
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """A stage transition, once per run and step.
 
@@ -56,6 +71,7 @@ class Decision:
         culprits: Rules to blame, worst first.
         reason: One sentence with the numbers.
         evidence: The evidence and judgement as JSON (design.md, section 15).
+        routing: None: production serves everything.
     """
 
     decision_id: str
@@ -71,6 +87,7 @@ class Decision:
     reason: str
     evidence: str
     decided_us: int
+    routing: Routing | None = None
 
 
 DecisionsRecord = Started | Decision

@@ -21,6 +21,7 @@ _ENV: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 _HOST: Final = re.compile(r"\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z]([0-9A-Za-z._-]*[0-9A-Za-z])?\.?")
 TEXT_CHARACTERS_MAX: Final = 4096
+UPSTREAMS_MAX: Final = 64
 SLICE_NAME: Final = re.compile(r"[a-z0-9-]{1,64}")
 GRADER_NAME: Final = re.compile(r"[a-z0-9_-]{1,64}")
 
@@ -116,6 +117,23 @@ def _secret(value: Any) -> SecretStr:
     return SecretStr(value)
 
 
+def _upstreams(value: Any) -> tuple[str, ...]:
+    urls = (value,) if isinstance(value, str) else value
+    if not isinstance(urls, list | tuple) or not 0 < len(urls) <= UPSTREAMS_MAX:
+        raise refused(f"must be a URL such as http://host:8000, or a list of 1 to {UPSTREAMS_MAX} of them")
+    read = _url("http", "https", is_bare=True)
+    found = tuple(read(url) for url in urls)
+    if len({urlsplit(url).scheme for url in found}) > 1:
+        raise refused("must be all http or all https: they are servers of one version")
+    return found
+
+
+def _file(value: Any) -> str:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise refused("must be the path of a PEM file")
+    return value
+
+
 def port_of(text: str) -> int | None:
     """A port number, 0 included; None where it is none."""
     return int(text) if re.fullmatch(r"[0-9]{1,5}", text) and int(text) < 65536 else None
@@ -207,7 +225,8 @@ PathGlob = Annotated[str, BeforeValidator(_glob)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret)]
 Address = Annotated[str, BeforeValidator(_address)]
 HttpUrl = Annotated[str, BeforeValidator(_url("http", "https"))]
-PlainHttpUrl = Annotated[str, BeforeValidator(_url("http", is_bare=True))]
+UpstreamUrls = Annotated[tuple[str, ...], BeforeValidator(_upstreams)]
+PemFile = Annotated[str, BeforeValidator(_file)]
 
 
 def resolved(secret: SecretStr, environment: dict[str, str]) -> SecretStr:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from shadow.settings.names import (
     Address,
     JsonPathText,
     Method,
     PathGlob,
-    PlainHttpUrl,
+    PemFile,
     RecordedHeader,
     SliceName,
+    UpstreamUrls,
     address_of,
     recorded_header,
 )
-from shadow.settings.section import Section, refused
-from shadow.settings.units import Share, duration_s, size_bytes
+from shadow.settings.section import Section, refused, refused_whole
+from shadow.settings.units import Share, count, duration_s, size_bytes
 
 FALLBACK_KEYS = ("header:x-session-id", "header:x-user-id")
 
@@ -85,16 +86,70 @@ class ProxyTimeouts(Section):
         body: A client, between two pieces of a body.
         idle: A client, between two requests.
         upstream_connect: To open a connection to production.
+        candidate_connect: Likewise to the candidate in canary; then production serves.
         upstream_header: Production, from the request's end to the head of its answer.
         upstream_total: From a request's head to its answer's end.
+        drain_delay: From SIGTERM, when `/readyz` says no, to the end of accepting; for load balancers to notice.
+        drain: From then on, to finish what is being answered and to write what waits.
     """
 
     header: Annotated[float, duration_s("10ms", "10min")] = 10.0
     body: Annotated[float, duration_s("10ms", "10min")] = 10.0
     idle: Annotated[float, duration_s("10ms", "1h")] = 60.0
     upstream_connect: Annotated[float, duration_s("10ms", "5min")] = 5.0
+    candidate_connect: Annotated[float, duration_s("10ms", "5min")] = 1.0
     upstream_header: Annotated[float, duration_s("10ms", "1d")] = 300.0
     upstream_total: Annotated[float, duration_s("10ms", "7d")] = 7200.0
+    drain_delay: Annotated[float, duration_s("0s", "5min")] = 0.0
+    drain: Annotated[float, duration_s("100ms", "1h")] = 8.0
+
+
+class ListenTls(Section):
+    """TLS from clients.
+
+    Args:
+        certificate: The server's, with the chain.
+        key: Its private key.
+        client_ca: Clients must show a certificate of one of these; None: they need none.
+    """
+
+    certificate: PemFile
+    key: PemFile
+    client_ca: PemFile | None = None
+
+
+class UpstreamTls(Section):
+    """TLS to the upstreams whose URLs are https; their certificates are always verified.
+
+    Args:
+        ca: Authorities that are trusted; None: those of the system.
+        certificate: The proxy's own, with the chain, where the upstream asks for one.
+        key: Its private key.
+    """
+
+    ca: PemFile | None = None
+    certificate: PemFile | None = None
+    key: PemFile | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise refused_whole("certificate and key go together; give both or neither")
+        return self
+
+
+class HealthSection(Section):
+    """When an address of an upstream is passed over, judged by live requests only.
+
+    Args:
+        failures: Failures in a row (refused, timed out, or closed without an answer) that put it out.
+        out: For how long, seconds; if all are out, all are used.
+        resolve: How often names are looked up again, seconds.
+    """
+
+    failures: Annotated[int, count(1, 1000)] = 3
+    out: Annotated[float, duration_s("100ms", "1h")] = 10.0
+    resolve: Annotated[float, duration_s("100ms", "1d")] = 30.0
 
 
 class ProxySection(Section):
@@ -102,17 +157,31 @@ class ProxySection(Section):
 
     Args:
         listen: `host:port`; port 0 takes a free one.
-        upstream: Production, `http://host:port`.
+        upstream: Production, `http://host:port` or `https://host:port`, or a list of equal servers.
+        processes: How many share the port, each on one core.
+        forwarded: What becomes of X-Forwarded-For, -Proto, -Host and Forwarded: `append` adds this hop, `replace`
+            trusts nothing of what came, `keep` changes nothing.
+        tls: How clients are spoken to; None: plain HTTP.
     """
 
-    upstream: PlainHttpUrl
+    upstream: UpstreamUrls
     mirror: Mirror
     listen: Address = "127.0.0.1:8080"
     redact: Redact = Redact()
     timeouts: ProxyTimeouts = ProxyTimeouts()
+    processes: Annotated[int, count(1, 256)] = 1
+    forwarded: Literal["append", "replace", "keep"] = "append"
+    health: HealthSection = HealthSection()
+    tls: ListenTls | None = None
+    upstream_tls: UpstreamTls = UpstreamTls()
 
     def address(self) -> tuple[str, int]:
         """Host and port to listen on."""
         found = address_of(self.listen)
         assert found is not None, "checked when it was read"
         return found
+
+    @property
+    def is_upstream_tls(self) -> bool:
+        """Whether the upstreams are spoken to in TLS."""
+        return self.upstream[0].startswith("https:")

@@ -25,7 +25,7 @@ from shadow.cli.wiring import counting_of
 from shadow.graders.grader import build
 from shadow.metrics import Metrics
 from shadow.ports import Log, Store
-from shadow.proxy.config import MirrorSettings, ProxySettings
+from shadow.proxy.config import Endpoint, MirrorSettings, ProxySettings
 from shadow.proxy.server import Proxy
 from shadow.records.decisions import Started
 from shadow.records.grades import GraderSpec
@@ -266,7 +266,7 @@ class ProxyThread:
             requests_topic=trial.topics["requests"],
             answers_topic=trial.topics["answers"],
         )
-        settings = ProxySettings("127.0.0.1", upstream_port, "v1", mirror)
+        settings = ProxySettings((Endpoint("127.0.0.1", upstream_port),), "v1", mirror)
         self._proxy = Proxy(settings, writer=self._writer, encode=encode, partitions=lambda: PARTITIONS)
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()

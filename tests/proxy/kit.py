@@ -16,7 +16,7 @@ import uvloop
 
 from shadow.adapters.avro import decode, encode
 from shadow.ports import OnDelivery
-from shadow.proxy.config import Limits, MirrorSettings, ProxySettings, Redaction, Timeouts
+from shadow.proxy.config import Endpoint, Limits, MirrorSettings, ProxySettings, Redaction, Timeouts
 from shadow.proxy.counters import Snapshot
 from shadow.proxy.server import Proxy
 from shadow.records.answers import Report
@@ -186,9 +186,9 @@ def running(
 ) -> Iterator[Running]:
     """Run a proxy in front of an upstream."""
     chosen = {"methods": ("GET", "POST", "PUT", "HEAD", "DELETE"), "paths": ("/*",), "report_interval_s": 60.0}
+    upstreams = (Endpoint("127.0.0.1", upstream_port),)
     settings = ProxySettings(
-        "127.0.0.1",
-        upstream_port,
+        upstreams,
         "v1",
         MirrorSettings(**(chosen | dict(mirror or {}))),
         process="proxy-1",

@@ -6,11 +6,12 @@ import random
 
 import pytest
 
-from shadow.proxy.config import Limits
+from shadow.proxy.config import APPEND, Limits
 from shadow.proxy.framing import ChunkedReader
-from shadow.proxy.heads import Rejected, RequestHead, answer_head, check_start, forwarded_request, request_head
+from shadow.proxy.heads import Hop, Rejected, RequestHead, answer_head, check_start, forwarded_request, request_head
 
 LIMITS = Limits()
+HOP = Hop(b"192.0.2.1", b"http", APPEND)
 SEEDS = [
     b"POST /v1/chat?x=1 HTTP/1.1\r\nHost: a.example:80\r\nContent-Length: 5\r\nX-Session-Id: s\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Y\r\nX-Y: 1\r\nTE: trailers\r\n\r\n",
@@ -45,7 +46,7 @@ def mutated(chance: random.Random, seed: bytes) -> bytes:
 
 def forwarded(head: RequestHead) -> bytes:
     trace = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    return forwarded_request(head, host=b"up:80", via=b"shadow-1", request_id=b"r", traceparent=trace)
+    return forwarded_request(head, host=b"up:80", via=b"shadow-1", hop=HOP, request_id=b"r", traceparent=trace)
 
 
 def test_mutated_requests_are_refused_or_mean_the_same_when_forwarded():

@@ -183,9 +183,9 @@ def test_only_allowed_methods_and_paths_are_copied(path, method, is_copied):
 def test_the_kill_switch_stops_copies_only():
     """With the mirror off requests are served and counted as off."""
     with Upstream(echo) as upstream, running(upstream.port) as proxy:
-        proxy.proxy.set_mirroring(False)
+        proxy.proxy.switch(False)
         ask(proxy, 3)
-        proxy.proxy.set_mirroring(True)
+        proxy.proxy.switch(True)
         ask(proxy, 2)
         assert proxy.settled(5) == (2, {"off": 3})
 

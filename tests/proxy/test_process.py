@@ -15,12 +15,13 @@ from tests.proxy.kit import BOUND_S, Connection, RecordingWriter, Upstream, conn
 SCRIPT = """
 import json, sys
 from shadow.adapters.avro import encode
-from shadow.proxy.config import MirrorSettings, ProxySettings
+from shadow.proxy.config import Endpoint, MirrorSettings, ProxySettings
 from shadow.proxy.server import Proxy, run
 from tests.proxy.kit import RecordingWriter
 
 writer = RecordingWriter()
-settings = ProxySettings("127.0.0.1", int(sys.argv[1]), "v1", MirrorSettings(("POST",), ("/*",)), process="p")
+upstreams = (Endpoint("127.0.0.1", int(sys.argv[1])),)
+settings = ProxySettings(upstreams, "v1", MirrorSettings(("POST",), ("/*",)), process="p")
 proxy = Proxy(settings, writer=writer, encode=encode, partitions=lambda: 2)
 is_clean = run(proxy, drain_s=float(sys.argv[2]), on_ready=lambda port: print(port, flush=True))
 finals = [report for _, report in writer.reports() if report.is_final]

@@ -140,7 +140,7 @@ def test_an_answer_that_breaks_off_is_never_whole_for_the_client(begun):
         client.send(post(b"x"))
         with pytest.raises(ConnectionResetError):
             client.rest()
-        assert not client.received.endswith(b"0\r\n\r\n")
+        assert not client.received.endswith(b"\r\n0\r\n\r\n")
         live = proxy.copy().live
         assert (live.outcome, live.status) == ("error", 200)
 

@@ -47,7 +47,7 @@ def test_proxy(settings):
     proxy, mirror = settings.proxy, settings.proxy.mirror
 
     assert ("0.0.0.0", 8080) == proxy.address()
-    assert "http://production:8000" == proxy.upstream
+    assert ("http://production:8000",) == proxy.upstream
     assert (0.2, ("POST",), ("/v1/*",), 1 << 20) == (mirror.sample, mirror.methods, mirror.paths, mirror.body_max)
     assert ("header:x-session-id", "header:x-user-id") == mirror.keys()
     assert {"headache-red-flags": 1.0} == mirror.quotas
