@@ -70,15 +70,23 @@ def ingest(
     from shadow.proxy.ingest import Ingest
 
     settings = _begin(config, log_format, log_level)
+    port = settings.admin.proxy if admin_port is None else admin_port
+    return _serve(settings, Ingest, ingest_settings(settings), port, "taking copies")
+
+
+def ingest_settings(settings: Settings) -> ProxySettings:
+    """The ingest's own settings: the proxy's but for the address, which takes plain HTTP.
+
+    Raises:
+        Usage: If it is not configured.
+    """
     if settings.ingest is None:
-        raise Usage("ingest is not configured; name the address that copies are sent to, ingest.listen")
+        raise Usage("ingest is not configured; give the file the section ingest, with the address to listen on")
     host, port = settings.ingest.address()
-    proxied = parts.proxy_settings(settings)
     # Nothing goes on to an upstream, which might read the name of a header in another way than we do.
     limits = Limits(refuses_underscores=False)
-    own = replace(proxied, listen_host=host, listen_port=port, limits=limits)
-    port = settings.admin.proxy if admin_port is None else admin_port
-    return _serve(settings, Ingest, own, port, "taking copies")
+    own = parts.proxy_settings(settings)
+    return replace(own, listen_host=host, listen_port=port, listen_tls=None, limits=limits)
 
 
 def _serve(settings: Settings, kind: type[Proxy], own: ProxySettings, admin_port: int, what: str) -> int:

@@ -102,6 +102,16 @@ class IngestConnection(ClientConnection):
     def _new_exchange(self, head: RequestHead, raw: bytes) -> Exchange:
         return Intake(self._context, self, head, is_shadowed=is_shadowed(raw))
 
+    def answered(self, *, closes: bool) -> None:
+        """See `Asker`; nothing is read from a tool that does not wait for answers while enough of it is there."""
+        super().answered(closes=closes)
+        if len(self._inbox) > self._context.settings.limits.buffer_bytes_max:
+            self.block(True)
+
+    def _go_on(self) -> None:
+        self.block(False)
+        super()._go_on()
+
 
 class Ingest(Proxy):
     """A proxy that has no upstream: of its settings, those about an upstream are not used."""
@@ -119,6 +129,7 @@ class Ingest(Proxy):
             settings.listen_port,
             backlog=_BACKLOG,
             reuse_port=settings.shares_port or None,
+            ssl=settings.listen_tls,
             start_serving=False,
         )
         self._context = self._new_context()
