@@ -17,6 +17,7 @@ from tests.flow.harness import wait_until
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)\r\n")
 _ANSWER_S = 60.0
 _FAILURES_MAX = 20
+ENDED = "the connection ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +31,20 @@ class Question:
 Ask = Callable[[int], Question]
 
 
-def doubling(number: int) -> Question:
+def doubling(number: int, padding: int = 0) -> Question:
     """A question for `tests.flow.doubling`; every tenth one goes to a path that is not copied."""
-    document = {"n": number, "even": number % 2 == 0, "metadata": {"answer": str(number * 2)}}
+    document = {"n": number, "even": number % 2 == 0, "metadata": {"answer": str(number * 2)}, "padding": "x" * padding}
     body, path = orjson.dumps(document), "/v1/double" if number % 10 else "/other"
     lines = f"POST {path} HTTP/1.1\r\nHost: a\r\nx-session-id: session-{number}\r\nContent-Type: application/json\r\n"
     request = f"{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body
     return Question(request, orjson.dumps({"answer": f"twice {number} is <answer>{number * 2}</answer>"}))
+
+
+def echoed(number: int, size: int = 100) -> Question:
+    """A question for `tests.proxy.streams`, which sends the body back."""
+    body = (b'{"n":%d,"padding":"' % number).ljust(size - 2, b"x") + b'"}'
+    lines = f"POST /v1/echo HTTP/1.1\r\nHost: a\r\nx-session-id: session-{number}\r\n"
+    return Question(f"{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body, body)
 
 
 @dataclass(slots=True)
@@ -123,44 +131,61 @@ class Load:
 
     async def _client(self, index: int) -> None:
         due_s = time.monotonic() + index * self._pace_s / self._connections
-        streams = None
+        connection = _Connection(self._port)
         while not self._stop.is_set():
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
             number, phase = self._next, self._phase
             self._next += 1
-            question = self._ask(number)
-            try:
-                async with asyncio.timeout(_ANSWER_S):
-                    streams = streams or await asyncio.open_connection("127.0.0.1", self._port)
-                    trouble = await _asked(*streams, question)
-            except (OSError, EOFError, TimeoutError) as error:
-                if self._ends_well and _is_between(error):
-                    self._next -= 1
-                    return
-                trouble, streams = f"{type(error).__name__}: {error}", None
+            trouble = await connection.trouble_with(self._ask(number))
+            if trouble == ENDED and self._ends_well:
+                self._next -= 1
+                break
             now_s = time.monotonic()
             phase.latencies_s.append(now_s - due_s)
             if trouble is not None and len(phase.failures) < _FAILURES_MAX:
                 phase.failures.append(f"request {number}: {trouble}")
             self.answered += 1
             due_s = due_s + self._pace_s if self._pace_s else now_s
-        if streams is not None:
-            streams[1].close()
+        connection.close()
 
 
-async def _asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, question: Question) -> str | None:
-    """Ask; returns what is wrong with the answer."""
-    writer.write(question.request)
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = _LENGTH.search(head)
-    if length is None:
-        return f"an answer without a length: {head!r}"
-    body = await reader.readexactly(int(length[1]))
-    if not head.startswith(b"HTTP/1.1 200 ") or body != question.answer:
-        return f"{head!r} {body[:200]!r}"
-    return None
+class _Connection:
+    """One connection of a client, opened where there is none."""
 
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._has_begun = False
 
-def _is_between(error: Exception) -> bool:
-    """Whether a connection ended before the first byte of an answer, or could not be opened."""
-    return isinstance(error, OSError) or (isinstance(error, asyncio.IncompleteReadError) and not error.partial)
+    async def trouble_with(self, question: Question) -> str | None:
+        """Ask; returns what is wrong with the answer, `ENDED` where not a byte of one came."""
+        self._has_begun = False
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                return await self._asked(question)
+        except (OSError, EOFError) as error:
+            self.close()
+            is_cut = isinstance(error, ConnectionError) or (
+                isinstance(error, asyncio.IncompleteReadError) and not error.partial
+            )
+            return ENDED if is_cut and not self._has_begun else f"{type(error).__name__}: {error}"
+
+    async def _asked(self, question: Question) -> str | None:
+        if self._streams is None:
+            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = self._streams
+        writer.write(question.request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        self._has_begun = True
+        length = _LENGTH.search(head)
+        if length is None:
+            return f"an answer without a length: {head!r}"
+        body = await reader.readexactly(int(length[1]))
+        if not head.startswith(b"HTTP/1.1 200 ") or body != question.answer:
+            return f"{head!r} {body[:200]!r}"
+        return None
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None

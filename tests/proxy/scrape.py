@@ -15,11 +15,12 @@ _INTERVAL_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The mirror's counters at one scrape; reasons that dropped nothing are left out."""
+    """The mirror's numbers at one scrape; reasons that dropped nothing are left out."""
 
     seen: int
     mirrored: int
     dropped: Mapping[str, int]
+    queue_bytes: int = 0
 
     @property
     def unaccounted(self) -> int:
@@ -44,7 +45,7 @@ def metrics_text(port: int) -> str:
 
 def account(port: int) -> Account:
     """The counters now."""
-    seen = mirrored = 0
+    seen = mirrored = queue_bytes = 0
     dropped = {}
     for family in text_string_to_metric_families(metrics_text(port)):
         for sample in family.samples:
@@ -52,9 +53,11 @@ def account(port: int) -> Account:
                 seen = int(sample.value)
             elif sample.name == "shadow_mirror_mirrored_total":
                 mirrored = int(sample.value)
+            elif sample.name == "shadow_mirror_queue_bytes":
+                queue_bytes = int(sample.value)
             elif sample.name == "shadow_mirror_dropped_total" and sample.value:
                 dropped[sample.labels["reason"]] = int(sample.value)
-    return Account(seen, mirrored, dropped)
+    return Account(seen, mirrored, dropped, queue_bytes)
 
 
 class Scraper:

@@ -74,6 +74,10 @@ class Stack:
         done = self._command("start", "--unsafe")
         assert 0 == done.returncode, done.stderr
 
+    def write(self) -> None:
+        """Write the configuration again, after a change of `tree`; processes that start later read it."""
+        written(self.folder, self.tree)
+
     def create_topics(self) -> None:
         """Create the topics alone, which is all that a proxy needs."""
         wiring.create_topics(wiring.settings_from(self._config), self.log)
