@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from shadow.adapters.avro import encode
-from shadow.cli.roles import ingest_settings
+from shadow.cli.proxies import ingest_settings
 from shadow.proxy.ingest import Ingest
 from shadow.settings.loader import settings_from_bytes
 from shadow.settings.settings import Settings
