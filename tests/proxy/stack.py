@@ -6,7 +6,7 @@ import os
 import signal
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class Stack:
         production: int,
         candidate: int | None = None,
         log_level: str = "info",
+        environment: Mapping[str, str] | None = None,
         change: Callable[[dict[str, Any]], object] = lambda tree: None,
     ) -> None:
         self.folder = folder
@@ -54,6 +55,7 @@ class Stack:
         change(self.tree)
         self._config = written(folder, self.tree)
         self._command = CommandLine(folder)
+        self._command.environment |= environment or {}
         self._supervisor = Supervisor(folder)
         self.log = KafkaLog({"bootstrap.servers": bootstrap})
         self.topics: dict[str, Any] = self.tree["topics"]
@@ -68,6 +70,11 @@ class Stack:
     def port(self) -> int:
         """Where the proxy serves."""
         return int(self.tree["proxy"]["listen"].rpartition(":")[2])
+
+    @property
+    def production(self) -> int:
+        """Port of production itself."""
+        return int(self.tree["proxy"]["upstream"].rpartition(":")[2])
 
     def begin(self) -> None:
         """Create the topics and begin the run."""

@@ -18,7 +18,7 @@ COMPONENTS = ("kafka", "redis", "gate", "worker")
 REASONS = {"excluded", "kafka_down"}
 LONG = Pace(answers=4500, stopped_s=30.0)
 NOISE_MS = 5.0
-"""Two cores carry the stack, its models and its clients: whatever else takes one for a moment is not the proxy's."""
+"""Two cores carry the stack, its models and its clients: one that is away for a moment is no fault of the proxy."""
 
 
 @contextmanager
@@ -108,8 +108,9 @@ def test_only_an_absent_kafka_costs_copies(timeline: Timeline) -> None:
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_p7_half_a_minute_without_it(request: pytest.FixtureRequest, tmp_path: Path, name: str) -> None:
     """
-    The same over minutes, with the p99 beside it: while a component is away, at most twice that of the undisturbed
-    phase, or 5 ms more. What a component does to the machine when it comes back is shown and not judged.
+    The same over minutes, and the p99 while a component is away is at most twice what it is undisturbed, or twice
+    what requests have that do not pass the proxy at that moment, and 5 ms. What a component that comes back, or its
+    backlog, does to the machine is shown and not judged.
     """
     with stack_with(request, name, tmp_path) as (stack, component):
         timeline = play(name, stack, component, LONG)
@@ -119,6 +120,6 @@ def test_p7_half_a_minute_without_it(request: pytest.FixtureRequest, tmp_path: P
     test_p10_the_topic_holds_what_was_mirrored(timeline)
     test_p10_the_last_reports_say_the_same(timeline)
     test_only_an_absent_kafka_costs_copies(timeline)
-    undisturbed_ms = timeline.phases["undisturbed"].p99_ms
-    limit_ms = max(2 * undisturbed_ms, undisturbed_ms + NOISE_MS)
-    assert {} == {phase: timeline.phases[phase].p99_ms for phase in AWAY if timeline.phases[phase].p99_ms > limit_ms}
+    calm_ms = timeline.phases["undisturbed"].p99_ms
+    limits_ms = {phase: 2 * max(calm_ms, timeline.direct[phase].p99_ms) + NOISE_MS for phase in AWAY}
+    assert [] == [phase for phase, limit_ms in limits_ms.items() if timeline.phases[phase].p99_ms > limit_ms]

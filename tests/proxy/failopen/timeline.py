@@ -77,7 +77,9 @@ class Timeline:
     """What was seen from outside, and what stands in the log.
 
     Args:
-        sent: Requests in all.
+        phases: Requests through the proxy.
+        direct: Requests to production itself at the same time: what the machine does to everybody.
+        sent: Requests in all through the proxy.
         accounts: At every scrape, in order.
         final: After the last request.
         exit_code: Of the proxy, asked to end.
@@ -85,6 +87,7 @@ class Timeline:
 
     component: str
     phases: dict[str, Phase] = field(default_factory=dict)
+    direct: dict[str, Phase] = field(default_factory=dict)
     sent: int = 0
     accounts: list[Account] = field(default_factory=list)
     final: Account = NOTHING
@@ -93,7 +96,7 @@ class Timeline:
     exit_code: int = -1
 
     def ratio(self, phase: str) -> float:
-        """p99 of a phase by that of the undisturbed one."""
+        """p99 of a phase by that of the undisturbed one, through the proxy."""
         return self.phases[phase].p99_ms / self.phases["undisturbed"].p99_ms
 
     def shown(self) -> str:
@@ -101,7 +104,8 @@ class Timeline:
         lines = [f"{self.component}: {self.sent} requests, {self.final}"]
         for name, phase in self.phases.items():
             counts = f"{len(phase.latencies_s):6} answers, {len(phase.failures)} failures"
-            lines.append(f"  {name:14} {counts}, p99 {phase.p99_ms:.1f} ms ({self.ratio(name):.2f})")
+            p99 = f"p99 {phase.p99_ms:.1f} ms ({self.ratio(name):.2f}), directly {self.direct[name].p99_ms:.1f} ms"
+            lines.append(f"  {name:14} {counts}, {p99}")
         return "\n".join(lines)
 
 
@@ -125,8 +129,12 @@ def play(name: str, stack: Stack, component: Component, pace: Pace) -> Timeline:
     stack.wait_serving(others)
     if name != "kafka":
         stack.wait_for_kafka()
-    with Load(stack.port, rate=pace.rate) as load, Scraper(stack.tree["admin"]["proxy"]) as scraper:
-        _play_phases(timeline, stack, component, pace, load)
+    with (
+        Load(stack.production, rate=pace.rate / 3, connections=2) as direct,
+        Load(stack.port, rate=pace.rate) as load,
+        Scraper(stack.tree["admin"]["proxy"]) as scraper,
+    ):
+        _play_phases(timeline, stack, component, pace, load, direct)
     timeline.sent = load.sent
     timeline.final = stack.settled(load.sent)
     timeline.accounts = scraper.accounts
@@ -137,10 +145,10 @@ def play(name: str, stack: Stack, component: Component, pace: Pace) -> Timeline:
     return timeline
 
 
-def _play_phases(timeline: Timeline, stack: Stack, component: Component, pace: Pace, load: Load) -> None:
+def _play_phases(timeline: Timeline, stack: Stack, component: Component, pace: Pace, load: Load, direct: Load) -> None:
     @contextmanager
     def phase(name: str) -> Iterator[None]:
-        with load.phase() as timeline.phases[name]:
+        with load.phase() as timeline.phases[name], direct.phase() as timeline.direct[name]:
             yield
             load.more(pace.answers)
 
