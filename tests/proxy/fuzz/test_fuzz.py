@@ -1,0 +1,71 @@
+"""Coverage-guided fuzzing keeps every promise, for two minutes in every run and for an hour of CPU on request."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.proxy.fuzz.memory import MemoryLoop
+from tests.proxy.fuzz.promises import check
+from tests.proxy.fuzz.scene import SMALL, play, scene_of
+from tests.proxy.fuzz.seeds import seeds, write_corpus, write_dictionary
+
+ROOT = Path(__file__).parents[3]
+LONG_S = 3600
+UNITS = re.compile(r"stat::number_of_executed_units:\s+(\d+)")
+COVERAGE = re.compile(r"INITED cov: (\d+)")
+
+
+def fuzz(folder: Path, time_s: int, *options: str) -> tuple[int, int]:
+    """Fuzz in a process of its own, which must find nothing; returns the inputs played, and edges the seeds reached."""
+    begun = write_corpus(folder / "corpus")
+    write_dictionary(folder / "words")
+    command = [sys.executable, "-m", "tests.proxy.fuzz.http1", f"-max_total_time={time_s}", f"-dict={folder}/words"]
+    command += ["-max_len=2048", "-timeout=60", "-print_final_stats=1", f"-artifact_prefix={folder}/", *options]
+    command.append(str(folder / "corpus"))
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", timeout=time_s * 2 + 120, cwd=ROOT, check=False
+    )
+    said = done.stdout + done.stderr
+    assert 0 == done.returncode, said[-6000:]
+    units, coverage = UNITS.search(said), COVERAGE.search(said)
+    assert units is not None and coverage is not None, said[-6000:]
+    print(f"{units[1]} inputs in {time_s} s, {begun} seeds, {coverage[1]} edges reached by them")
+    return int(units[1]), int(coverage[1])
+
+
+def test_seeds_keep_every_promise():
+    """
+    Each seed by itself, so that a broken promise is seen here with its input and not at the fuzzing's end.
+    """
+    loop = MemoryLoop()
+    try:
+        for seed in seeds():
+            scene = scene_of(seed)
+            check(scene, play(scene, loop, SMALL))
+    finally:
+        loop.close()
+
+
+def test_two_minutes_of_fuzzing_find_nothing(tmp_path: Path):
+    """
+    From the seeds and a fixed random seed, no input of two minutes breaks a promise.
+    """
+    units, coverage = fuzz(tmp_path, 120, "-seed=1")
+    # Without instrumentation libFuzzer would see next to no edges, and search blindly.
+    assert coverage > 500
+    assert units > len(list(seeds()))
+
+
+@pytest.mark.fuzz
+@pytest.mark.timeout(3 * LONG_S)
+def test_an_hour_of_fuzzing_finds_nothing(tmp_path: Path):
+    """
+    No input of an hour breaks a promise; each run searches elsewhere.
+    """
+    units, _ = fuzz(tmp_path, LONG_S)
+    assert units > len(list(seeds()))
