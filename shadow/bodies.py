@@ -11,11 +11,16 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+import brotli
 import orjson
+import zstandard
 
 INFLATED_BYTES_MAX: Final = 1 << 20
 LAYERS_MAX: Final = 3
 GZIP_MAGIC: Final = b"\x1f\x8b"
+ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+ZSTD_WINDOW_BYTES_MAX: Final = 8 << 20
+"""What RFC 8878, section 3.1.1.1.2, recommends that decoders support."""
 
 _CONTAINERS: Final = frozenset({dict, list})
 
@@ -104,7 +109,7 @@ def decoded(body: bytes) -> str:
 
 
 def inflated(body: bytes, headers: Mapping[str, str]) -> bytes:
-    """The body with its content encodings (gzip, deflate, identity) undone, at most 1 MiB.
+    """The body with its content encodings (gzip, deflate, br, zstd, identity) undone, at most 1 MiB.
 
     A body that does not look like what its header says is taken as it is.
 
@@ -123,6 +128,10 @@ def inflated(body: bytes, headers: Mapping[str, str]) -> bytes:
         elif name == "deflate" and len(body) > 1:
             # In the wild both the zlib format of RFC 9110 and bare deflate go by this name.
             body = _inflate(body, 15 if body[0] & 15 == 8 and int.from_bytes(body[:2], "big") % 31 == 0 else -15)
+        elif name == "br":
+            body = _from_brotli(body)
+        elif name == "zstd":
+            body = _from_zstd(body) if body[:4] == ZSTD_MAGIC else body
         elif name not in ("identity", "deflate"):
             raise Unreadable(f"the body is encoded as {name[:40]!r}, which is not read")
     return body
@@ -140,8 +149,43 @@ def _inflate(body: bytes, window_bits: int) -> bytes:
             return b"".join(parts) if parts else body
         left -= len(part)
         if left < 0:
-            raise Unreadable(f"the body inflates to more than {INFLATED_BYTES_MAX:,} bytes")
+            raise _too_large()
         parts.append(part)
         # Clients read every member of a gzip body, so what stands behind the first one is part of the answer.
         rest = inflater.unused_data if inflater.unused_data[:2] == GZIP_MAGIC else b""
     return b"".join(parts)
+
+
+def _from_brotli(body: bytes) -> bytes:
+    decompressor = brotli.Decompressor()
+    inflated, rest = b"", body
+    try:
+        while not decompressor.is_finished():
+            # The limit is soft: a little more may come out at once.
+            part = decompressor.process(rest, output_buffer_limit=INFLATED_BYTES_MAX + 1 - len(inflated))
+            if not part and not rest:
+                break  # It ends before its end; what it has is all that a client would have.
+            rest = b""
+            inflated += part
+            if len(inflated) > INFLATED_BYTES_MAX:
+                raise _too_large()
+    except brotli.error:
+        pass
+    return inflated or body
+
+
+def _from_zstd(body: bytes) -> bytes:
+    reader = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES_MAX).stream_reader(
+        body, read_across_frames=True
+    )
+    try:
+        inflated = reader.read(INFLATED_BYTES_MAX + 1)
+    except zstandard.ZstdError:
+        return body
+    if len(inflated) > INFLATED_BYTES_MAX:
+        raise _too_large()
+    return inflated
+
+
+def _too_large() -> Unreadable:
+    return Unreadable(f"the body inflates to more than {INFLATED_BYTES_MAX:,} bytes")

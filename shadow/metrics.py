@@ -32,7 +32,7 @@ EVERY: Final = PROXY | WORKER | COMPARATOR | GATE
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 OVERHEAD_SECONDS: Final = (0.00005, 0.0001, 0.0002, 0.0003, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25)
 
-CODE_CLASSES: Final = ("2xx", "3xx", "4xx", "5xx", "malformed", "aborted")
+CODE_CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "malformed", "aborted")
 COMPARISONS: Final = tuple(ROLES_BY_COMPARISON)
 DROP_REASONS: Final = (
     "queue_full",
@@ -136,6 +136,31 @@ CATALOGUE: Final = (
         reason=DROP_REASONS,
     ),
     _gauge("shadow_mirror_queue_bytes", "bytes", PROXY, "Copies that wait to be encoded or acknowledged."),
+    _counter(
+        "shadow_proxy_upstream_failures_total",
+        "failures",
+        PROXY,
+        "Failures of an upstream: no connection, no answer in time, none at all, only a part of one, or no address.",
+        "kind",
+        kind=("connect", "time_out", "broken", "truncated", "resolve"),
+    ),
+    _counter(
+        "shadow_proxy_retries_total",
+        "requests",
+        PROXY,
+        "Requests sent again: an idle connection had been closed.",
+    ),
+    _counter("shadow_proxy_tunnels_total", "connections", PROXY, "Connections that became WebSockets."),
+    _gauge("shadow_proxy_connections", "connections", PROXY, "Clients' connections that are open."),
+    _gauge("shadow_proxy_active", "requests", PROXY, "Requests that are being answered."),
+    _gauge("shadow_proxy_on", "1", PROXY, "Is 0 while the kill switch is off: nothing is copied, and the share is 0."),
+    _gauge("shadow_proxy_share_ratio", "ratio", PROXY, "Share of the sessions that a candidate serves now."),
+    _counter(
+        "shadow_proxy_fallbacks_total",
+        "requests",
+        PROXY,
+        "Requests of the candidate's share that production served, since the candidate was not reached.",
+    ),
     _counter(
         "shadow_kafka_delivery_failures_total",
         "records",

@@ -31,7 +31,7 @@ from shadow.settings.graders import GRADERS, GraderSection
 from shadow.settings.human import Human
 from shadow.settings.ingest import Ingest
 from shadow.settings.kafka import Kafka
-from shadow.settings.proxy import Mirror, ProxySection, ProxyTimeouts, Redact
+from shadow.settings.proxy import HealthSection, ListenTls, Mirror, ProxySection, ProxyTimeouts, Redact, UpstreamTls
 from shadow.settings.redis import Redis
 from shadow.settings.rules import RULES
 from shadow.settings.run import Run
@@ -51,6 +51,9 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "proxy.mirror": Mirror,
     "proxy.redact": Redact,
     "proxy.timeouts": ProxyTimeouts,
+    "proxy.health": HealthSection,
+    "proxy.tls": ListenTls,
+    "proxy.upstream_tls": UpstreamTls,
     "ingest": Ingest,
     "workers": Worker,
     "workers.budget": Budget,
@@ -76,6 +79,9 @@ MEANINGS: Final = {
     ("proxy", "mirror"): "What is copied; `proxy.mirror` below.",
     ("proxy", "redact"): "What may stand in a copy; `proxy.redact` below.",
     ("proxy", "timeouts"): "How long each side may take; `proxy.timeouts` below.",
+    ("proxy", "health"): "When an address of an upstream is passed over; `proxy.health` below.",
+    ("proxy", "tls"): "How clients are spoken to; `proxy.tls` below. Without it: plain HTTP.",
+    ("proxy", "upstream_tls"): "How upstreams are spoken to whose URLs are https; `proxy.upstream_tls` below.",
     ("workers", "budget"): "What the calls may cost in all; beyond it none is made, and the run holds.",
     ("workers", "rewrite"): "How the calls differ from the recorded requests.",
     ("workers", "concurrency"): "Bounds within which the number of calls under way adapts.",

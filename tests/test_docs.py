@@ -29,20 +29,6 @@ from tests import pages
 
 ROOT = Path(__file__).parent.parent
 ENV = {"KAFKA_PASSWORD": "k", "REDIS_URL": "redis://r:6379/0", "CANDIDATE_KEY": "c"}
-PLACES = {
-    "kafka": "kafka",
-    "redis": "redis",
-    "proxy.mirror": "mirror",
-    "proxy.redact": "redact",
-    "proxy.timeouts": "timeouts",
-    "workers.ROLE.budget": "budget",
-    "workers.ROLE.rewrite": "rewrite",
-    "workers.ROLE.concurrency": "concurrency",
-    "workers.ROLE.price": "price",
-    "stages.shadow.needs": "needs",
-    "stages.canary, stages.watch": "canary",
-}
-"""Keys of the examples that are no whole section of the file, by their headings."""
 
 
 def read(text: str) -> Any:
@@ -141,13 +127,13 @@ def test_examples_of_the_configuration_load(heading, text):
     tree["graders"] |= {name: {"kind": "status"} for name in names}
     tree["workers"]["candidate"]["price"] = {"prompt": 1, "completion": 1}
     tree["workers"]["baseline"] = {"url": "http://127.0.0.1:8000", "sample": 0.2}
-    place = PLACES.get(heading)
     if isinstance(part, list):
         tree["stages"]["shadow"]["rules"] = part
     elif heading == "stages.canary, stages.watch":
         tree["stages"] |= part
     elif heading.startswith("proxy."):
-        tree["proxy"] |= {place: {**tree["proxy"].get(place, {}), **part[place]}}
+        for key, value in part.items():
+            tree["proxy"][key] = {**tree["proxy"].get(key, {}), **value} if isinstance(value, dict) else value
     elif heading.startswith("workers.ROLE"):
         tree["workers"]["candidate"] |= part
     elif heading == "stages.shadow.needs":

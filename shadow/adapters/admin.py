@@ -11,12 +11,12 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from typing import Protocol
 
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from shadow.errors import Usage
-from shadow.metrics import Metrics
 
 log = logging.getLogger("shadow.admin")
 
@@ -24,6 +24,12 @@ BODY_BYTES_MAX = 1 << 20
 """Largest body of a request to a route."""
 START_S = 10.0
 STOP_S = 2.0
+
+
+class HasText(Protocol):
+    """Metrics, as a page of Prometheus' text format."""
+
+    def text(self) -> bytes: ...
 
 
 class AdminServer:
@@ -46,7 +52,7 @@ class AdminServer:
         self,
         host: str,
         port: int,
-        metrics: Metrics,
+        metrics: HasText,
         readiness: Callable[[], tuple[bool, str]],
         routes: Iterable[web.RouteDef] = (),
     ) -> None:

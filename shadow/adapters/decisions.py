@@ -6,8 +6,29 @@ from collections.abc import Sequence
 
 from shadow.adapters.avro import decode
 from shadow.errors import InvalidRecord
+from shadow.ports import DecisionWriter
 from shadow.records.decisions import Decision, DecisionsRecord, Started
 from shadow.records.log import LogRecord
+
+
+class DecisionsTail:
+    """All records of the topic, of which each is decoded once. One thread at a time."""
+
+    def __init__(self, writer: DecisionWriter) -> None:
+        self._writer = writer
+        self._offsets: list[int] = []
+        self._contents: list[DecisionsRecord] = []
+
+    def read(self) -> Sequence[DecisionsRecord]:
+        """The records up to an end that is asked for now. Raises Unavailable."""
+        records = self._writer.read()
+        known = len(self._offsets)
+        if [record.offset for record in records[:known]] != self._offsets:
+            # The topic was made anew, or compacted while this reader was out of it.
+            self._offsets, self._contents, known = [], [], 0
+        self._contents += decisions_in(records[known:])
+        self._offsets += [record.offset for record in records[known:]]
+        return self._contents
 
 
 def decisions_in(records: Sequence[LogRecord]) -> list[DecisionsRecord]:

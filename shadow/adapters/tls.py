@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable
+from pathlib import Path
 
 from shadow.errors import Usage
 
@@ -81,7 +82,6 @@ def _trust(where: str, context: ssl.SSLContext, ca: str) -> None:
 def _check_readable(files: Iterable[tuple[str, str]]) -> None:
     for where, name in files:
         try:
-            with open(name, "rb"):
-                pass
+            Path(name).open("rb").close()
         except OSError as error:
             raise Usage(f"{where}: {name} cannot be read: {error.strerror}") from error

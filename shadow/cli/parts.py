@@ -202,6 +202,15 @@ def export_proxy(metrics: Metrics, proxy: Proxy) -> None:
         metrics.raise_to("shadow_mirror_dropped_total", count, reason=reason)
     metrics.raise_to("shadow_kafka_delivery_failures_total", counters.undelivered)
     metrics.set("shadow_mirror_queue_bytes", snapshot.held_bytes)
+    for kind, count in counters.failures.items():
+        metrics.raise_to("shadow_proxy_upstream_failures_total", count, kind=kind)
+    metrics.raise_to("shadow_proxy_retries_total", counters.retries)
+    metrics.raise_to("shadow_proxy_tunnels_total", counters.tunnels)
+    metrics.raise_to("shadow_proxy_fallbacks_total", counters.fallbacks)
+    metrics.set("shadow_proxy_connections", snapshot.open_clients)
+    metrics.set("shadow_proxy_active", snapshot.active)
+    metrics.set("shadow_proxy_on", int(snapshot.is_mirroring))
+    metrics.set("shadow_proxy_share_ratio", snapshot.share)
 
 
 def _by_class(requests: dict[int, int]) -> dict[str, int]:

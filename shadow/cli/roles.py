@@ -1,34 +1,26 @@
-"""One process per command: proxy, ingest, worker, comparator, gate.
+"""One process per command: worker, comparator, gate.
 
 Each imports its own links inside its function: a worker need not wait for the gate's statistics at its start.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from consumers.loop import Readiness, WallClock
-from shadow.adapters.admin import AdminServer
-from shadow.adapters.avro import encode
+from consumers.loop import WallClock
 from shadow.adapters.logs import configure
 from shadow.adapters.orphan import end_with_parent
-from shadow.adapters.watched import Deliveries, watched_log, watched_store
+from shadow.adapters.watched import watched_store
 from shadow.cli import parts, wiring
 from shadow.cli.attach import Attached, serve_attached
 from shadow.cli.begin import comparator_group, transactional_id, worker_group
 from shadow.cli.exits import exiting
-from shadow.errors import Usage
 from shadow.gate.history import Run
 from shadow.metrics import Metrics
-from shadow.proxy.config import Limits, ProxySettings
-from shadow.proxy.server import Proxy
-from shadow.proxy.server import run as run_proxy
 from shadow.records.answers import EVERY_RUN
 from shadow.records.comparisons import PRODUCTION
 from shadow.settings.settings import Settings
@@ -44,79 +36,8 @@ DEFAULT_CONFIG = Path("shadow.yaml")
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (proxy, ingest, worker, comparator, gate):
+    for command in (worker, comparator, gate):
         app.command()(exiting(command))
-
-
-def proxy(
-    config: Config = DEFAULT_CONFIG,
-    admin_port: AdminPort = None,
-    log_format: LogFormat = "text",
-    log_level: LogLevel = "info",
-) -> int:
-    """Forward live requests to production and copy them to the log."""
-    settings = _begin(config, log_format, log_level)
-    port = settings.admin.proxy if admin_port is None else admin_port
-    return _serve(settings, Proxy, parts.proxy_settings(settings), port, f"in front of {settings.proxy.upstream}")
-
-
-def ingest(
-    config: Config = DEFAULT_CONFIG,
-    admin_port: AdminPort = None,
-    log_format: LogFormat = "text",
-    log_level: LogLevel = "info",
-) -> int:
-    """Take copies of live requests that another tool makes, and write them to the log."""
-    from shadow.proxy.ingest import Ingest
-
-    settings = _begin(config, log_format, log_level)
-    port = settings.admin.proxy if admin_port is None else admin_port
-    return _serve(settings, Ingest, ingest_settings(settings), port, "taking copies")
-
-
-def ingest_settings(settings: Settings) -> ProxySettings:
-    """The ingest's own settings: the proxy's but for the address, which takes plain HTTP.
-
-    Raises:
-        Usage: If it is not configured.
-    """
-    if settings.ingest is None:
-        raise Usage("ingest is not configured; give the file the section ingest, with the address to listen on")
-    host, port = settings.ingest.address()
-    # Nothing goes on to an upstream, which might read the name of a header in another way than we do.
-    limits = Limits(refuses_underscores=False)
-    own = parts.proxy_settings(settings)
-    return replace(own, listen_host=host, listen_port=port, listen_tls=None, limits=limits)
-
-
-def _serve(settings: Settings, kind: type[Proxy], own: ProxySettings, admin_port: int, what: str) -> int:
-    """Serve as one kind of proxy until told to stop."""
-    metrics = Metrics("proxy", {"service": ["kafka"]})
-    told = metrics.service("kafka")
-    log_ = watched_log(wiring.open_log(settings), told)
-    writer = Deliveries(log_.writer(queue_bytes_max=settings.proxy.mirror.queue), told)
-    partitions = parts.Partitions(log_, settings.topics.requests)
-    proxy_ = kind(own, writer=writer, encode=encode, partitions=partitions)
-    # Fails open: ready as soon as it listens, whatever Kafka does.
-    readiness = Readiness("not listening yet")
-    admin = AdminServer(settings.admin.host, admin_port, metrics, readiness)
-    log = logging.getLogger("shadow.proxy")
-
-    def on_ready(listening: int) -> None:
-        metrics.on_scrape(writer.look)
-        metrics.on_scrape(lambda: parts.export_proxy(metrics, proxy_))
-        readiness.ready()
-        log.info("listening on port %d, %s; metrics on port %d", listening, what, admin.port)
-
-    try:
-        is_drained = run_proxy(proxy_, drain_s=8.0, on_ready=on_ready)
-    finally:
-        admin.stop()
-        partitions.stop()
-        writer.close()
-    if not is_drained:
-        log.warning("some live requests or copies were cut off by the drain's end")
-    return 0
 
 
 def worker(
@@ -129,7 +50,7 @@ def worker(
     """Ask one role's model what it would have answered."""
     from consumers.worker import Worker
 
-    settings = _begin(config, log_format, log_level)
+    settings = begun(config, log_format, log_level)
     # Made at once, so that a mistake is said at the start; a worker closes its model with the run.
     models = [parts.model_of(settings, role)]
     metrics = Metrics("worker", {"service": ["kafka"], "role": [role], "topic": wiring.topic_names(settings).values()})
@@ -168,7 +89,7 @@ def comparator(
     from consumers.comparator import Comparator, ComparatorPlan
     from shadow.adapters.ask_http import AskPool
 
-    settings = _begin(config, log_format, log_level)
+    settings = begun(config, log_format, log_level)
     slices = [spec.name for spec in settings.slice_specs()]
     metrics = Metrics("comparator", {"topic": wiring.topic_names(settings).values(), "slice": ["all", *slices]})
 
@@ -211,7 +132,7 @@ def gate(
     from shadow.api.answers import AnswersApi
     from shadow.cli.answers import plan_of
 
-    settings = _begin(config, log_format, log_level)
+    settings = begun(config, log_format, log_level)
     metrics = Metrics("gate")
     answers = AnswersApi(settings.admin.host, settings.admin.bearer())
 
@@ -231,7 +152,7 @@ def gate(
     return serve_attached("gate", settings, metrics, port, body, answers.routes())
 
 
-def _begin(config: Path, log_format: str, log_level: str) -> Settings:
+def begun(config: Path, log_format: str, log_level: str) -> Settings:
     """What every process does first."""
     configure(log_format, log_level)
     end_with_parent()

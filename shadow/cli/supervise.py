@@ -17,7 +17,7 @@ from typing import IO
 from shadow.errors import Unavailable
 
 STOP_S = 8.0
-"""How long a process may take to drain before it is killed."""
+"""How long a process may take to drain before it is killed, unless told otherwise."""
 
 
 @dataclass(slots=True)
@@ -44,10 +44,12 @@ class Supervisor:
 
     Args:
         log_dir: Where the children's output goes, one file each; None: to this process's stderr.
+        stop_s: How long a child may take to drain before it is killed.
     """
 
-    def __init__(self, log_dir: Path | None = None) -> None:
+    def __init__(self, log_dir: Path | None = None, stop_s: float = STOP_S) -> None:
         self._log_dir = log_dir
+        self._stop_s = stop_s
         self._children: list[Child] = []
 
     def __enter__(self) -> Supervisor:
@@ -90,10 +92,16 @@ class Supervisor:
             if code is not None:
                 raise Unavailable(f"{child.name} ended with exit code {code}\n{child.last_lines()}".rstrip())
 
+    def ended(self) -> list[Child]:
+        """Take out the children that have ended by themselves."""
+        ended = [child for child in self._children if child.process.poll() is not None]
+        self._children = [child for child in self._children if child not in ended]
+        return ended
+
     def stop(self, names: Sequence[str] | None = None) -> None:
         """Stop these children, or all of them, in the reverse order of their start; kill what does not drain."""
         ending = [child for child in reversed(self._children) if names is None or child.name in names]
-        deadline_s = time.monotonic() + STOP_S
+        deadline_s = time.monotonic() + self._stop_s
         for child in ending:
             _signal(child, signal.SIGTERM)
         for child in ending:

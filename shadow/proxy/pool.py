@@ -77,6 +77,7 @@ class UpstreamPool:
     def take(self) -> UpstreamConnection | None:
         """The most recently used connection that is still good, of the address that is to be used next."""
         now_s = time.monotonic()
+        self._turn += 1
         address = self._next(now_s)
         if address is None:
             return None
@@ -182,7 +183,6 @@ class UpstreamPool:
         healthy = [address for address in left if address.out_until_s <= now_s] or left
         if not healthy:
             return None
-        self._turn += 1
         first = self._turn % len(healthy)
         return min(healthy[first:] + healthy[:first], key=lambda address: address.busy)
 

@@ -1,4 +1,4 @@
-"""Send a share of the sessions to the candidate, as the newest decision says, and only while it is known to be the newest.
+"""Send a share of the sessions to the candidate, as the newest decision says, while it is known to be the newest.
 
     shadow-decisions --read to the end, 4 times a second--> Route + when the end was confirmed
                                                               |

@@ -73,6 +73,7 @@ class Proxy:
         self._context: Context | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweep_s = _sweep_s(settings)
+        self._is_on = True
 
     @property
     def port(self) -> int:
@@ -125,6 +126,7 @@ class Proxy:
         )
         pool = self._new_pool(settings.upstreams, settings.timeouts, settings.upstream_tls)
         candidates = Candidates(self._routing, self._new_candidate_pool)
+        mirror.is_on = candidates.is_on = self._is_on
         host = str(settings.upstreams[0])
         via = "shadow-" + hashlib.blake2b(process.encode(), digest_size=6).hexdigest()
         names = tuple(key.partition(":")[2].lower().encode() for key in settings.mirror.keys)
@@ -153,10 +155,13 @@ class Proxy:
         return self._context
 
     def switch(self, is_on: bool) -> None:
-        """The kill switch: off, nothing is copied and production serves everything; needs nothing but this process."""
-        context = self._started()
-        context.mirror.is_on = is_on
-        context.candidates.is_on = is_on
+        """The kill switch: off, nothing is copied and production serves everything; needs nothing but this process.
+
+        Any thread may call it, also before the start.
+        """
+        self._is_on = is_on
+        if self._context is not None:
+            self._context.mirror.is_on = self._context.candidates.is_on = is_on
 
     def snapshot(self) -> Snapshot:
         """What the proxy is doing now."""
@@ -229,21 +234,32 @@ def _sweep_s(settings: ProxySettings) -> float:
     return min(max(shortest_s / 4, _SWEEP_S_MIN), _SWEEP_S_MAX)
 
 
-def run(proxy: Proxy, *, drain_s: float = 30.0, on_ready: Callable[[int], None] | None = None) -> bool:
+def run(
+    proxy: Proxy,
+    *,
+    drain_s: float = 30.0,
+    delay_s: float = 0.0,
+    on_ready: Callable[[int], None] = lambda port: None,
+    on_drain: Callable[[], None] = lambda: None,
+) -> bool:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once (code 128 + its number).
 
     Args:
+        delay_s: From the signal to the end of accepting, so that load balancers notice what `on_drain` says.
         on_ready: Called with the port once requests are served.
+        on_drain: Called at the signal.
 
     Returns:
         True after a clean drain, False where live requests were cut off or the log was not written out.
     """
     # The mirror's thread may hold the interpreter for one burst, and not for the default 5 ms.
     sys.setswitchinterval(_SWITCH_S)
-    return uvloop.run(_serve(proxy, drain_s, on_ready))
+    return uvloop.run(_serve(proxy, drain_s, delay_s, on_ready, on_drain))
 
 
-async def _serve(proxy: Proxy, drain_s: float, on_ready: Callable[[int], None] | None) -> bool:
+async def _serve(
+    proxy: Proxy, drain_s: float, delay_s: float, on_ready: Callable[[int], None], on_drain: Callable[[], None]
+) -> bool:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
     def interrupt(number: int) -> None:
@@ -254,8 +270,9 @@ async def _serve(proxy: Proxy, drain_s: float, on_ready: Callable[[int], None] |
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, interrupt, number)
     await proxy.start()
-    if on_ready is not None:
-        on_ready(proxy.port)
+    on_ready(proxy.port)
     await stop.wait()
+    on_drain()
+    await asyncio.sleep(delay_s)
     _log.info("Draining for up to %g s.", drain_s)
     return await proxy.drain(drain_s)

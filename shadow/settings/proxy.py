@@ -162,6 +162,7 @@ class ProxySection(Section):
         forwarded: What becomes of X-Forwarded-For, -Proto, -Host and Forwarded: `append` adds this hop, `replace`
             trusts nothing of what came, `keep` changes nothing.
         tls: How clients are spoken to; None: plain HTTP.
+        health: When an address of an upstream is passed over.
     """
 
     upstream: UpstreamUrls

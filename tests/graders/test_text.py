@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 import zlib
 
+import brotli
 import pytest
+import zstandard
 
-from shadow.bodies import Unreadable
+from shadow.bodies import Unreadable, inflated
 from tests.graders.answers import answer, chat, request
 
 EVENTS = b"""data: {"choices":[{"delta":{"role":"assistant"}}]}\r
@@ -71,35 +74,52 @@ def test_text_of_a_stream_by_its_type():
         ("deflate", zlib.compress(b'{"answer":"a"}')[2:-4]),
         ("identity", b'{"answer":"a"}'),
         ("gzip, gzip", gzip.compress(gzip.compress(b'{"answer":"a"}'))),
+        ("br", brotli.compress(b'{"answer":"a"}')),
+        ("zstd", zstandard.compress(b'{"answer":"a"}')),
+        ("zstd", zstandard.compress(b'{"answer"') + zstandard.compress(b':"a"}')),
+        ("gzip, zstd, br", brotli.compress(zstandard.compress(gzip.compress(b'{"answer":"a"}')))),
     ],
 )
 def test_compressed_text(encoding, body):
     """
-    gzip in all its members, deflate of both kinds, and one in another are undone.
+    gzip in all its members, deflate of both kinds, brotli, zstd in all its frames, and one in another are undone.
     """
     assert "a" == answer(body, headers={"content-encoding": encoding}).text()
 
 
-def test_input_63_bomb():
+@pytest.mark.parametrize(
+    ("encoding", "compress"),
+    [("gzip", lambda data: gzip.compress(data, 9)), ("br", brotli.compress), ("zstd", zstandard.compress)],
+)
+def test_input_63_bomb(encoding, compress):
     """
-    A hundred megabytes of zeros are not inflated beyond one.
+    A hundred megabytes of zeros are not inflated beyond one, and one of exactly one is.
     """
-    bomb = gzip.compress(bytes(100 << 20), 9)
-
-    with pytest.raises(Unreadable, match="inflates to more than 1,048,576 bytes"):
-        answer(bomb, headers={"content-encoding": "gzip"}).text()
+    bomb = compress(bytes(100 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(Unreadable, match="inflates to more than 1,048,576 bytes"):
+            inflated(bomb, {"content-encoding": encoding})
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+    assert bytes(1 << 20) == inflated(compress(bytes(1 << 20)), {"content-encoding": encoding})
 
 
 def test_input_64_many_layers():
     """
     Four encodings in one another, and one that is not read, are refused with their names.
     """
-    for encoding, words in (("gzip, gzip, br, gzip", "encoded 4 times"), ("br", "encoded as 'br'"), ("zstd", "'zstd'")):
+    for encoding, words in (
+        ("gzip, gzip, br, gzip", "encoded 4 times"),
+        ("compress", "encoded as 'compress'"),
+        ("x", "'x'"),
+    ):
         with pytest.raises(Unreadable, match=words):
             answer(b"x", headers={"content-encoding": encoding}).text()
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "gzip, deflate"])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "gzip, deflate", "br", "zstd", "zstd, br"])
 def test_input_65_lying_encoding(encoding):
     """
     A body that is not encoded as it says is taken as it is.

@@ -18,6 +18,7 @@ from shadow.adapters.avro import decode, encode
 from shadow.ports import OnDelivery
 from shadow.proxy.config import Endpoint, Limits, MirrorSettings, ProxySettings, Redaction, Timeouts
 from shadow.proxy.counters import Snapshot
+from shadow.proxy.routing import Routing
 from shadow.proxy.server import Proxy
 from shadow.records.answers import Report
 from shadow.records.requests import MirroredRequest
@@ -183,21 +184,23 @@ def running(
     writer: RecordingWriter | None = None,
     partitions: Callable[[], int | None] = lambda: PARTITIONS,
     encode_with: Callable[[object], bytes] = encode,
+    routing: Routing | None = None,
+    **more: Any,
 ) -> Iterator[Running]:
-    """Run a proxy in front of an upstream."""
+    """Run a proxy in front of an upstream; `more` are other fields of its settings."""
     chosen = {"methods": ("GET", "POST", "PUT", "HEAD", "DELETE"), "paths": ("/*",), "report_interval_s": 60.0}
-    upstreams = (Endpoint("127.0.0.1", upstream_port),)
-    settings = ProxySettings(
-        upstreams,
-        "v1",
-        MirrorSettings(**(chosen | dict(mirror or {}))),
-        process="proxy-1",
-        limits=limits or Limits(),
-        timeouts=timeouts or Timeouts(linger_s=0.2),
-        redaction=redaction or Redaction(),
-    )
+    own: dict[str, Any] = {
+        "upstreams": (Endpoint("127.0.0.1", upstream_port),),
+        "version": "v1",
+        "mirror": MirrorSettings(**(chosen | dict(mirror or {}))),
+        "process": "proxy-1",
+        "limits": limits or Limits(),
+        "timeouts": timeouts or Timeouts(linger_s=0.2),
+        "redaction": redaction or Redaction(),
+    }
+    settings = ProxySettings(**(own | more))
     writer = writer or RecordingWriter()
-    proxy = Proxy(settings, writer=writer, encode=encode_with, partitions=partitions)
+    proxy = Proxy(settings, writer=writer, encode=encode_with, partitions=partitions, routing=routing)
     loop = Loop()
     loop.call(proxy.start())
     alive = Running(proxy, loop, writer)
