@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import threading
 import time
@@ -68,6 +69,9 @@ class Phase:
 class Load:
     """Requests in a thread until told to stop; a context manager.
 
+    `answered` counts the requests whose answer came or failed to come, `failures` says what was wrong with the first
+    twenty of them.
+
     Args:
         rate: Requests per second in all; None: each connection asks as soon as it was answered.
         ends_well: Whether a connection that ends between two answers is no failure, as while a server drains; its
@@ -91,8 +95,9 @@ class Load:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="load", daemon=True)
         self._phase = Phase()
-        self._next = 0
+        self._numbers = itertools.count()
         self.answered = 0
+        self.failures: list[str] = []
 
     def __enter__(self) -> Load:
         self._thread.start()
@@ -107,14 +112,9 @@ class Load:
         self._thread.join(_ANSWER_S * 2)
         assert not self._thread.is_alive(), "the clients did not end"
 
-    @property
-    def sent(self) -> int:
-        """Requests that were begun."""
-        return self._next
-
     @contextmanager
     def phase(self) -> Iterator[Phase]:
-        """Requests that are begun meanwhile belong to this phase, and the later ones to a new one."""
+        """Requests that are begun meanwhile belong to this phase."""
         self._phase = phase = Phase()
         try:
             yield phase
@@ -134,16 +134,15 @@ class Load:
         connection = _Connection(self._port)
         while not self._stop.is_set():
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
-            number, phase = self._next, self._phase
-            self._next += 1
+            number, phase = next(self._numbers), self._phase
             trouble = await connection.trouble_with(self._ask(number))
             if trouble == ENDED and self._ends_well:
-                self._next -= 1
                 break
             now_s = time.monotonic()
             phase.latencies_s.append(now_s - due_s)
-            if trouble is not None and len(phase.failures) < _FAILURES_MAX:
-                phase.failures.append(f"request {number}: {trouble}")
+            if trouble is not None and len(self.failures) < _FAILURES_MAX:
+                self.failures.append(f"request {number}: {trouble}")
+                phase.failures.append(self.failures[-1])
             self.answered += 1
             due_s = due_s + self._pace_s if self._pace_s else now_s
         connection.close()

@@ -44,12 +44,12 @@ def test_p15_at_full_load_nothing_is_lost(stack: Stack, upstream: StreamingUpstr
     Every request that reached production was answered whole, every copy stands in the topic, and the last reports
     say so; the exit code is 0.
     """
-    with Load(stack.port, echoed, connections=CONNECTIONS, ends_well=True) as load, load.phase() as phase:
+    with Load(stack.port, echoed, connections=CONNECTIONS, ends_well=True) as load:
         load.more(BEFORE)
         assert 0 == stack.ended("proxy")
         load.join()
     reports = [report for _, report in stack.final_reports()]
-    assert [] == phase.failures
+    assert [] == load.failures
     assert load.answered == upstream.state("echoed")
     assert (load.answered, 2) == (sum(report.seen for report in reports), len(reports))
     assert {0} == {sum(report.dropped.values()) for report in reports}

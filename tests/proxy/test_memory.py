@@ -57,14 +57,14 @@ def test_p9_memory_is_flat_over_many_requests(tmp_path: Path, kafka: ApacheKafka
     Each request has a session of its own, and after the first ten thousand nothing is kept of any.
     """
     with streaming(tmp_path) as upstream, proxy(tmp_path, kafka.bootstrap, upstream) as stack:
-        with Load(stack.port, echoed, connections=CONNECTIONS) as load, load.phase() as phase:
+        with Load(stack.port, echoed, connections=CONNECTIONS) as load:
             load.more(WARM)
             warm = rss_bytes(stack.pid("proxy"))
             load.more(requests, timeout_s=3000.0)
-        account = stack.settled(load.sent)
+        account = stack.settled(load.answered)
         end = rss_bytes(stack.pid("proxy"))
-    print(f"\n{load.sent} requests: {warm / 2**20:.1f} MiB after {WARM}, {end / 2**20:.1f} MiB at the end")
-    assert ([], load.sent, 0) == (phase.failures, account.seen, account.unaccounted)
+    print(f"\n{load.answered} requests: {warm / 2**20:.1f} MiB after {WARM}, {end / 2**20:.1f} MiB at the end")
+    assert ([], load.answered, 0) == (load.failures, account.seen, account.unaccounted)
     assert end - warm <= ALLOCATOR_BYTES
 
 
@@ -123,7 +123,6 @@ def test_p9_memory_is_bounded_without_kafka_and_with_slow_clients(tmp_path: Path
         with (
             SlowClients(stack.port, clients),
             Load(stack.port, question, connections=CONNECTIONS) as load,
-            load.phase() as phase,
             Scraper(stack.tree["admin"]["proxy"]) as scraper,
         ):
             wait_until(lambda: upstream.state("blocked") == clients, "no flood is taken any more")
@@ -136,8 +135,8 @@ def test_p9_memory_is_bounded_without_kafka_and_with_slow_clients(tmp_path: Path
     # The mirror's queue and the producer's have the same bound.
     bound = idle + 2 * QUEUE_BYTES + (clients + CONNECTIONS) * PER_CLIENT_BYTES + ALLOCATOR_BYTES
     sizes = ", ".join(f"{size / 2**20:.1f}" for size in (idle, half, end, peak, bound))
-    print(f"\n{load.sent} requests: idle, half, end, peak and bound in MiB: {sizes}; {scraper.accounts[-1]}")
-    assert [] == phase.failures
+    print(f"\n{load.answered} requests: idle, half, end, peak and bound in MiB: {sizes}; {scraper.accounts[-1]}")
+    assert [] == load.failures
     assert {0} == {each.unaccounted for each in scraper.accounts}
     assert max(each.queue_bytes for each in scraper.accounts) <= QUEUE_BYTES
     assert peak <= bound * 1.1

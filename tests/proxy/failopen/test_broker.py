@@ -89,10 +89,10 @@ def test_p7_a_wrong_password(stack: Stack, broker: Broker) -> None:
     stack.create_topics()
     logged_in(stack, broker, "wrong")
     stack.start_proxy()
-    with Scraper(stack.tree["admin"]["proxy"]) as scraper, Load(stack.port, rate=RATE) as load, load.phase() as phase:
+    with Scraper(stack.tree["admin"]["proxy"]) as scraper, Load(stack.port, rate=RATE) as load:
         load.more(ANSWERS)
-    account = stack.settled(load.sent)
-    assert ([], load.sent, 0) == (phase.failures, account.seen, account.delivered)
+    account = stack.settled(load.answered)
+    assert ([], load.answered, 0) == (load.failures, account.seen, account.delivered)
     assert {0} == {each.unaccounted for each in scraper.accounts}
     assert 0 == stack.copies_written()
     assert 0 == stack.ended("proxy")
@@ -100,10 +100,10 @@ def test_p7_a_wrong_password(stack: Stack, broker: Broker) -> None:
     logged_in(stack, broker, "right")
     stack.start_proxy()
     stack.wait_for_kafka()
-    with Load(stack.port, rate=RATE) as load, load.phase() as phase:
+    with Load(stack.port, rate=RATE) as load:
         load.more(ANSWERS)
-    account = stack.settled(load.sent)
-    assert ([], account.mirrored) == (phase.failures, stack.copies_written())
+    account = stack.settled(load.answered)
+    assert ([], account.mirrored) == (load.failures, stack.copies_written())
     assert {"excluded"} == set(account.dropped)
 
 
@@ -112,15 +112,15 @@ def test_p7_a_missing_topic(stack: Stack) -> None:
     Requests before the topic exists are `kafka_down`; once it does, copies arrive without a restart.
     """
     stack.start_proxy()
-    with Scraper(stack.tree["admin"]["proxy"]) as scraper, Load(stack.port, rate=RATE) as load, load.phase() as phase:
+    with Scraper(stack.tree["admin"]["proxy"]) as scraper, Load(stack.port, rate=RATE) as load:
         load.more(ANSWERS)
         before = stack.account()
         stack.create_topics()
         wait_until(lambda: stack.copies_written() > 0, "a copy arrives")
-    account = stack.settled(load.sent)
-    assert ([], 0) == (phase.failures, before.delivered)
+    account = stack.settled(load.answered)
+    assert ([], 0) == (load.failures, before.delivered)
     assert {0} == {each.unaccounted for each in scraper.accounts}
-    assert (load.sent, account.delivered) == (account.seen, stack.copies_written())
+    assert (load.answered, account.delivered) == (account.seen, stack.copies_written())
 
 
 def test_p7_a_topic_that_is_deleted_and_made_again(stack: Stack, broker: Broker) -> None:
@@ -133,14 +133,14 @@ def test_p7_a_topic_that_is_deleted_and_made_again(stack: Stack, broker: Broker)
     stack.start_proxy()
     stack.wait_for_kafka()
     requests, admin = stack.topics["requests"], AdminClient({"bootstrap.servers": broker.kafka.bootstrap})
-    with Scraper(stack.tree["admin"]["proxy"]) as scraper, Load(stack.port, rate=RATE) as load, load.phase() as phase:
+    with Scraper(stack.tree["admin"]["proxy"]) as scraper, Load(stack.port, rate=RATE) as load:
         wait_until(lambda: stack.copies_written() > 0, "a copy arrives")
         admin.delete_topics([requests])[requests].result(30)
         wait_until(lambda: stack.account().dropped.get("kafka_down", 0) > 0, "copies are lost")
         stack.create_topics()
         wait_until(lambda: stack.copies_written() > 0, "a copy arrives again")
-    wait_until(lambda: stack.account().seen >= load.sent, "every request is seen")
-    assert ([], load.sent) == (phase.failures, stack.account().seen)
+    wait_until(lambda: stack.account().seen >= load.answered, "every request is seen")
+    assert ([], load.answered) == (load.failures, stack.account().seen)
     assert {0} == {each.unaccounted for each in [*scraper.accounts, stack.account()]}
 
 
@@ -160,7 +160,6 @@ def test_p7_p9_a_queue_that_is_full(stack: Stack, broker: Broker) -> None:
     with (
         Scraper(stack.tree["admin"]["proxy"]) as scraper,
         Load(stack.port, question, rate=RATE) as load,
-        load.phase() as phase,
     ):
         os.kill(pid, signal.SIGSTOP)
         try:
@@ -169,8 +168,8 @@ def test_p7_p9_a_queue_that_is_full(stack: Stack, broker: Broker) -> None:
         finally:
             os.kill(pid, signal.SIGCONT)
         load.more(ANSWERS)
-    account = stack.settled(load.sent)
-    assert ([], load.sent) == (phase.failures, account.seen)
+    account = stack.settled(load.answered)
+    assert ([], load.answered) == (load.failures, account.seen)
     assert {0} == {each.unaccounted for each in scraper.accounts}
     assert max(each.queue_bytes for each in scraper.accounts) <= QUEUE_BYTES
     assert {"excluded", "queue_full"} == set(account.dropped)
@@ -188,9 +187,9 @@ def test_p7_a_slow_broker(stack: Stack, broker: Broker) -> None:
     stack.wait_for_kafka()
     with Scraper(stack.tree["admin"]["proxy"]) as scraper, Load(stack.port, rate=RATE) as load, load.phase() as phase:
         load.more(ANSWERS)
-    account = stack.settled(load.sent)
+    account = stack.settled(load.answered)
     print(f"\np99 beside a slow broker: {phase.p99_ms:.1f} ms")
-    assert ([], load.sent) == (phase.failures, account.seen)
+    assert ([], load.answered) == (load.failures, account.seen)
     assert {0} == {each.unaccounted for each in scraper.accounts}
     assert {"excluded"} == set(account.dropped)
     assert account.mirrored == stack.copies_written()

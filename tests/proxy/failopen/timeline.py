@@ -3,7 +3,7 @@
     down at start | started | undisturbed | killed  | restarted | stopped | continued
     away            comes     there         SIGKILL   comes       SIGSTOP   SIGCONT
 
-Every request belongs to one phase. A phase ends after so many answers, and once what comes is there; `stopped` lasts
+A phase ends after so many answers, and once what comes is there; `stopped` lasts
 so long besides.
 """
 
@@ -80,6 +80,7 @@ class Timeline:
         phases: Requests through the proxy.
         direct: Requests to production itself at the same time: what the machine does to everybody.
         sent: Requests in all through the proxy.
+        failures: Of any phase, and of the moments between two.
         accounts: At every scrape, in order.
         final: After the last request.
         exit_code: Of the proxy, asked to end.
@@ -89,6 +90,7 @@ class Timeline:
     phases: dict[str, Phase] = field(default_factory=dict)
     direct: dict[str, Phase] = field(default_factory=dict)
     sent: int = 0
+    failures: list[str] = field(default_factory=list)
     accounts: list[Account] = field(default_factory=list)
     final: Account = NOTHING
     copies: list[tuple[int, MirroredRequest]] = field(default_factory=list)
@@ -135,8 +137,9 @@ def play(name: str, stack: Stack, component: Component, pace: Pace) -> Timeline:
         Scraper(stack.tree["admin"]["proxy"]) as scraper,
     ):
         _play_phases(timeline, stack, component, pace, load, direct)
-    timeline.sent = load.sent
-    timeline.final = stack.settled(load.sent)
+    timeline.sent = load.answered
+    timeline.final = stack.settled(load.answered)
+    timeline.failures = load.failures
     timeline.accounts = scraper.accounts
     timeline.exit_code = stack.ended("proxy")
     timeline.copies = stack.copies()
