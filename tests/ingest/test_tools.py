@@ -121,6 +121,22 @@ def test_every_copy_of_a_burst_is_accounted_for(name, pytestconfig):
     assert {"sampled_out": 400 - sequence} == dropped
 
 
+def test_envoy_copies_a_body_beyond_its_buffer(pytestconfig):
+    """
+    A body of 2 MiB, twice what Envoy buffers, is copied whole.
+    """
+    body = b"x" * (2 << 20)
+    with (
+        Upstream(echo) as production,
+        taking(body_max="4MiB") as ingest,
+        mirroring("envoy", production.port, ingest.port, pytestconfig) as port,
+        connect(port) as user,
+    ):
+        user.send(post(body, "/v1/double"))
+        assert body == user.message()[2]
+        assert body == ingest.copy().body
+
+
 @pytest.mark.parametrize("name", ["nginx", "envoy"])
 def test_users_are_served_while_ingest_is_away(name, pytestconfig):
     """
