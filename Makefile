@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest
 MARKED := soak or calibration or fuzz or kubernetes
 
-.PHONY: help setup demo test soak calibrate fuzz lint format wheel clean services bench-comparator
+.PHONY: help setup demo test soak calibrate fuzz lint format wheel clean services bench-comparator bench-proxy
 
 help: ## show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -26,7 +26,7 @@ demo: setup ## show the main job on this machine (EXAMPLE=assistant or digits)
 
 # Real services for the tests: redis-server and promtool from the system's packages; Apache Kafka's jars through Maven.
 services:
-	@for pair in redis-server:redis-server promtool:prometheus; do \
+	@for pair in redis-server:redis-server promtool:prometheus nginx:nginx wrk:wrk; do \
 	  program=$${pair%%:*}; package=$${pair##*:}; \
 	  command -v $$program >/dev/null 2>&1 || { \
 	    command -v apt-get >/dev/null 2>&1 && test "$$(id -u)" = 0 && \
@@ -51,6 +51,9 @@ fuzz: setup ## coverage-guided fuzzing
 
 bench-comparator: setup services ## the comparator beside Quix Streams, Faust, Bytewax and Kafka Streams
 	$(BIN)/python -m benchmarks.bench_comparator $(BENCH)
+
+bench-proxy: setup services ## the proxy beside NGINX and Envoy, mirroring
+	$(BIN)/python -m benchmarks.bench_proxy $(BENCH)
 
 lint: setup ## ruff, format and mypy
 	$(BIN)/ruff check .

@@ -60,6 +60,20 @@ def streams_class_path() -> str:
     return f"{directory / 'classes'}:{directory / 'libs'}/*"
 
 
+def go_program(name: str, sources: Path) -> Path:
+    """A program built from a Go module without dependencies.
+
+    Raises:
+        EnvironmentMissing: If Go is missing or refuses the module.
+    """
+
+    def make(directory: Path) -> None:
+        directory.mkdir()
+        _run([_program("go"), "build", "-C", str(sources), "-o", str(directory / name), "."])
+
+    return _made(name, sorted(path for path in sources.iterdir() if path.is_file()), make) / name
+
+
 def _made(name: str, inputs: Sequence[Path], make: Callable[[Path], None]) -> Path:
     """The directory of an environment; made where it is absent or made of something else."""
     directory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shadow" / "bench" / name

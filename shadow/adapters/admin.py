@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Protocol
 
+import uvloop
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
@@ -58,7 +59,7 @@ class AdminServer:
     ) -> None:
         self._metrics = metrics
         self._readiness = readiness
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._runner = self._runner_of(routes)
         self._thread = threading.Thread(target=self._run, name="admin", daemon=True)
         self._started: Future[int] = Future()

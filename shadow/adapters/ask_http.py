@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import aiohttp
 import orjson
+import uvloop
 
 from shadow.records.grades import Ask
 
@@ -37,7 +38,7 @@ class AskPool:
         self._reply_bytes_max = reply_bytes_max
         self._finished: deque[tuple[Any, bytes | None, str | None]] = deque()
         self._pending = 0
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._is_closed = False
         self._session: aiohttp.ClientSession | None = None
         self._slots: asyncio.Semaphore | None = None

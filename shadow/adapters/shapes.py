@@ -101,8 +101,8 @@ def _check_request(row: Row) -> None:
     if live is not None:
         if live["outcome"] not in _OUTCOMES:
             _known("live.outcome", live["outcome"], _OUTCOMES)
-        if live["first_byte_us"] < 0 or live["duration_us"] < 0:
-            _not_negative(live, "first_byte_us", "duration_us")
+        if live["first_byte_us"] < 0 or live["duration_us"] < 0 or live["gap_us"] < 0:
+            _not_negative(live, "first_byte_us", "duration_us", "gap_us")
         _count32(live, "status")
 
 
@@ -138,6 +138,7 @@ def _is_sound_request(request: MirroredRequest) -> bool:
                 live.outcome in _OUTCOMES
                 and 0 <= live.status < 2**31
                 and live.first_byte_us >= 0
+                and live.gap_us >= 0
                 and live.duration_us >= 0
             )
         )

@@ -2,7 +2,7 @@
 
     port --SO_REUSEPORT--> process 1, 2, …, each with an admin port of its own on the loopback
                               ^
-    admin port ---------------+  metrics summed, the kill switch passed on, ready while one is
+    admin port ---------------+  metrics summed, the kill switch passed on
 
 A process that ends by itself is started again; what it had counted stays in the sums.
 """
@@ -80,6 +80,7 @@ class ProxyGroup:
         self._name = command
         self._is_on = True
         self._is_stopping = False
+        self._was_complete = False
         self._lock = threading.Lock()
         self._last: dict[str, tuple[int, Page]] = {}
         self._ended: list[Page] = []
@@ -120,11 +121,13 @@ class ProxyGroup:
             return None
 
     def readiness(self) -> tuple[bool, str]:
-        """Ready while one process is."""
+        """Ready once all processes were, and while one is."""
         if self._is_stopping:
             return False, "draining"
-        is_ready = any(self._asked(child.name, "/readyz") is not None for child in self._supervisor.children)
-        return is_ready, "ok" if is_ready else "no process is ready"
+        ready = sum(self._asked(child.name, "/readyz") is not None for child in self._supervisor.children)
+        self._was_complete = self._was_complete or ready == self._count
+        is_ready = ready > 0 and self._was_complete
+        return is_ready, "ok" if is_ready else f"{ready} of {self._count} processes are ready"
 
     def switch(self, is_on: bool) -> None:
         """Pass the kill switch on, to processes that start later too."""

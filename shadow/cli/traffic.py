@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import aiohttp
+import uvloop
 
 CONCURRENCY = 64
 
@@ -54,7 +55,7 @@ class Traffic:
         self._rate_per_s = rate_per_s
         self._began_s = 0.0
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="traffic", daemon=True)
+        self._thread = threading.Thread(target=lambda: uvloop.run(self._run()), name="traffic", daemon=True)
 
     @property
     def is_over(self) -> bool:

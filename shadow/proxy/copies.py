@@ -54,6 +54,7 @@ class Copy:
         candidate: Version of the candidate that the request was sent to; None where production serves.
         decision_id: The decision under which it was routed; None while none is in force.
         failed_attempt: Why the candidate could not be reached, so that production served; None otherwise.
+        gap_s: Longest time between two pieces of the answer, in seconds.
     """
 
     request_id: str
@@ -73,6 +74,7 @@ class Copy:
     candidate: str | None = None
     decision_id: str | None = None
     failed_attempt: str | None = None
+    gap_s: float = 0.0
 
     @property
     def head_bytes(self) -> int:
@@ -166,4 +168,5 @@ def _live(copy: Copy, served: Served, redactor: Redactor) -> Live:
         decision_id=copy.decision_id,
         finish_reason=finish[-1].decode() if finish else None,
         failed_attempt=copy.failed_attempt,
+        gap_us=int(copy.gap_s * 1e6),
     )

@@ -332,7 +332,10 @@ class Exchange:
 
     def answer_pieces(self, pieces: list[bytes]) -> None:
         """Pass on pieces of the answer's body."""
-        self._touched_at = time.monotonic()
+        now_s = time.monotonic()
+        if now_s - self._touched_at > self._copy.gap_s:
+            self._copy.gap_s = now_s - self._touched_at
+        self._touched_at = now_s
         self._context.mirror.hold(self._copy.answer, pieces)
         if self._body == _CHUNKED:
             self._to_client.append(chunk(pieces))

@@ -44,6 +44,7 @@ class Live:
         decision_id: The decision under which the request was routed; None while no decision is in force.
         finish_reason: The model's own reason for ending, where the answer states one.
         failed_attempt: Why a call of the candidate failed before production served; None otherwise.
+        gap_us: Longest time between two pieces of the answer; 0 where it came in one.
     """
 
     version: str
@@ -58,6 +59,7 @@ class Live:
     decision_id: str | None = None
     finish_reason: str | None = None
     failed_attempt: str | None = None
+    gap_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,12 @@ class Envoy:
     def version(self) -> str:
         return envoy_version(envoy_program())
 
+    @property
+    def pid(self) -> int:
+        """Its main process, while it runs."""
+        assert self._process is not None, "it was started"
+        return self._process.pid
+
     def start(self) -> Self:
         program = envoy_program()
         self._temporary = tempfile.TemporaryDirectory(prefix="shadow-envoy-")

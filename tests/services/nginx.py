@@ -54,6 +54,12 @@ class Nginx:
     def version(self) -> str:
         return nginx_version(nginx_program())
 
+    @property
+    def pid(self) -> int:
+        """Its main process, while it runs."""
+        assert self._process is not None, "it was started"
+        return self._process.pid
+
     def start(self) -> Self:
         program = nginx_program()
         self._temporary = tempfile.TemporaryDirectory(prefix="shadow-nginx-")

@@ -1,0 +1,3 @@
+module shadow.dev/benchmarks/proxy/load
+
+go 1.21
