@@ -33,9 +33,11 @@ def accepted(sent: bytes, loop: MemoryLoop) -> Accepted:
     outcome = play(scene, loop, Limits())
     check(scene, outcome)
     assert outcome.snapshot is not None
+    # The last request is the mark.
     readings = [by_h11(bytes(data)) for data in outcome.forwarded]
+    *messages, _ = [seen for reading in readings for seen in reading.messages]
     return Accepted(
-        [seen for reading in readings for seen in reading.messages],
-        sum(reading.begun for reading in readings),
+        messages,
+        sum(reading.begun for reading in readings) - 1,
         bool(outcome.snapshot.counters.malformed),
     )

@@ -8,23 +8,21 @@ import atheris
 
 # What encodes the records is not what is searched, and would only make each input slower.
 with atheris.instrument_imports(include=["shadow.proxy"], exclude=["shadow.adapters", "shadow.records"]):
-    from tests.proxy.fuzz.memory import MemoryLoop
+    from tests.proxy.fuzz.memory import memory_loop
     from tests.proxy.fuzz.promises import check
     from tests.proxy.fuzz.scene import play, scene_of
 
 
 def main() -> None:
     """Play inputs and hold each outcome against the promises, until libFuzzer ends or a promise breaks."""
-    # The mirror's thread gets its turn when the loop waits for it, so that it writes all copies without a pause.
-    sys.setswitchinterval(1.0)
-    loop = MemoryLoop()
+    with memory_loop() as loop:
 
-    def play_one(data: bytes) -> None:
-        scene = scene_of(data)
-        check(scene, play(scene, loop))
+        def play_one(data: bytes) -> None:
+            scene = scene_of(data)
+            check(scene, play(scene, loop))
 
-    atheris.Setup(sys.argv, play_one)
-    atheris.Fuzz()
+        atheris.Setup(sys.argv, play_one)
+        atheris.Fuzz()
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import selectors
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from typing import Any
 
 _silent, _silent_peer = socket.socketpair()
@@ -207,3 +209,19 @@ class MemoryLoop(asyncio.SelectorEventLoop):
         future = self.create_future()
         future.set_result(func(*args))
         return future
+
+
+@contextmanager
+def memory_loop() -> Iterator[MemoryLoop]:
+    """A loop, and an interpreter that lets the mirror's thread run only where the loop waits for it.
+
+    Otherwise that thread would write copies as they come, and wait some milliseconds for the next one each time.
+    """
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(1.0)
+    loop = MemoryLoop()
+    try:
+        yield loop
+    finally:
+        loop.close()
+        sys.setswitchinterval(before_s)

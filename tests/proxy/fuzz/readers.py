@@ -23,13 +23,18 @@ class Reading:
 
     Args:
         messages: Whole ones, in order.
-        begun: Messages whose head was read; the last one's body may be missing.
+        methods: Of every message whose head was read; the last one's body may be missing.
         end: What stands behind the whole messages: nothing (`whole`), a part of one, or what the reader refuses.
     """
 
     messages: list[Seen] = field(default_factory=list)
-    begun: int = 0
+    methods: list[bytes] = field(default_factory=list)
     end: str = WHOLE
+
+    @property
+    def begun(self) -> int:
+        """Messages whose head was read."""
+        return len(self.methods)
 
 
 def by_h11(data: bytes) -> Reading:
@@ -66,7 +71,7 @@ def _read_with_h11(connection: h11.Connection, reading: Reading) -> bool:
         event = connection.next_event()
         if isinstance(event, h11.Request):
             head = event
-            reading.begun += 1
+            reading.methods.append(event.method)
         elif isinstance(event, h11.Data):
             body += bytes(event.data)
         elif isinstance(event, h11.EndOfMessage):
@@ -97,7 +102,7 @@ class _Messages:
         self._target += piece
 
     def on_headers_complete(self) -> None:
-        self._reading.begun += 1
+        self._reading.methods.append(self.parser.get_method())
 
     def on_body(self, piece: bytes) -> None:
         self._body += piece

@@ -2,18 +2,20 @@ r"""One input: what a client and an upstream do, written as bytes, and what came
 
     3 bytes   client's bytes   \0|   answer   \0,   answer   \0.   ...
     |              with \0,  a turn of the loop: what is behind it comes later
-    |                   \0.  the client ends its side      \0!  the client resets
+    |                   \0.  the client ends its side      \0!  the client resets     \0~  five minutes pass
     |              answers:   \0,  nothing more   \0.  the end   \0!  a reset   \0?  the next dial is refused
     |
     step of the client's pieces (0: whole), step of the upstream's, and flags
 
-Each request that the upstream reads whole takes the next answer; when none is left, a plain one.
+Each request that the upstream reads whole takes the next answer; when none is left, a plain one. When the client is
+gone, another one asks for /mark: what went before must not be mixed with its request or its answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,13 +24,15 @@ from typing import Final
 from shadow.adapters.avro import encode
 from shadow.proxy.config import Endpoint, Limits, MirrorSettings, ProxySettings
 from shadow.proxy.counters import Snapshot
+from shadow.proxy.http1 import ClientConnection
 from shadow.proxy.server import Proxy
 from tests.proxy.fuzz.memory import MemoryLoop, MemoryTransport
 from tests.proxy.fuzz.readers import by_h11
+from tests.proxy.inputs.case import Seen, got
 from tests.proxy.kit import PARTITIONS, RecordingWriter, ok
 
 ANSWERS: Final = b"\0|"
-TURN, END, RESET, REFUSAL = b",", b".", b"!", b"?"
+TURN, END, RESET, REFUSAL, WAIT = b",", b".", b"!", b"?", b"~"
 
 EARLY: Final = 1
 """The upstream answers when it has the head."""
@@ -36,6 +40,12 @@ HASTY: Final = 2
 """The loop turns once behind what the client sends, and not until all is quiet."""
 BLOCKED: Final = 4
 """The client takes nothing until it has sent everything."""
+SLUGGISH: Final = 8
+"""The upstream takes nothing for a turn of the loop behind each write."""
+
+MARK: Final = Seen(b"GET", b"/mark")
+MARKED: Final = b"marked"
+"""What the other client asks, and the body that it gets."""
 
 SMALL: Final = Limits(
     head_bytes_max=1024,
@@ -50,10 +60,12 @@ SMALL: Final = Limits(
 )
 """Bounds that a short input reaches."""
 
-_MARK: Final = re.compile(rb"\x00([|,.!?])")
+_MARK: Final = re.compile(rb"\x00([|,.!?~])")
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")
 _BODY_BYTES_MAX: Final = 256
 _QUIET_TURNS: Final = 8
+_WAIT_S: Final = 301.0
+"""More than the client or the upstream may stand still by the default time-outs."""
 _TURNS_FIXED, _TURNS_A_BYTE = 200, 4
 
 Act = tuple[bytes, bytes]
@@ -87,6 +99,7 @@ class Outcome:
         waiting: Requests that waited for an answer then.
         has_ended: Whether the proxy ended the client's connection in order.
         rests: Whether everything came to rest within a number of turns that is bounded by the input's size.
+        marked: Bytes that the other client got.
         is_drained: Whether the proxy said that its drain left nothing behind.
         escaped: Exceptions that no one caught.
     """
@@ -96,6 +109,7 @@ class Outcome:
     was_open: bool = False
     waiting: int = 0
     has_ended: bool = False
+    marked: bytearray = field(default_factory=bytearray)
     rests: bool = True
     is_drained: bool = False
     escaped: list[str] = field(default_factory=list)
@@ -141,6 +155,12 @@ class _Upstream:
         self._answers = list(scene.answers)
         self._transports: list[MemoryTransport] = []
         self._answered: list[int] = []
+        self._plain = ok()
+
+    def mark(self) -> None:
+        """Forget the answers that are left, and answer the other client."""
+        self._answers.clear()
+        self._plain = ok(MARKED)
 
     def dial(self, protocol: asyncio.Protocol) -> MemoryTransport:
         """Take a connection, or refuse it."""
@@ -148,22 +168,26 @@ class _Upstream:
             self._answers.pop(0)
             raise ConnectionRefusedError
         number = len(self._transports)
-        transport = MemoryTransport(protocol, partial(self._take, number))
+        transport = MemoryTransport(protocol, partial(self._take, number, protocol))
         self._transports.append(transport)
         self._answered.append(0)
         self._outcome.forwarded.append(bytearray())
         return transport
 
-    def _take(self, number: int, data: bytes) -> None:
+    def _take(self, number: int, protocol: asyncio.Protocol, data: bytes) -> None:
+        loop = asyncio.get_running_loop()
         self._outcome.forwarded[number] += data
-        asyncio.get_running_loop().call_soon(self._answer, number)
+        if self._scene.flags & SLUGGISH:
+            protocol.pause_writing()
+            loop.call_soon(protocol.resume_writing)
+        loop.call_soon(self._answer, number)
 
     def _answer(self, number: int) -> None:
         reading = by_h11(bytes(self._outcome.forwarded[number]))
         due = reading.begun if self._scene.flags & EARLY else len(reading.messages)
         while self._answered[number] < due:
             self._answered[number] += 1
-            piece, mark = self._answers.pop(0) if self._answers else (ok(), TURN)
+            piece, mark = self._answers.pop(0) if self._answers else (self._plain, TURN)
             transport = self._transports[number]
             for cut in _cuts(piece, self._scene.upstream_step):
                 transport.give(cut)
@@ -190,7 +214,8 @@ class _Play:
     async def run(self) -> None:
         """Play it to its end; then the client goes, and the proxy is drained."""
         outcome, proxy, loop = self.outcome, self._proxy, self._loop
-        loop.dial = _Upstream(self._scene, outcome).dial
+        upstream = _Upstream(self._scene, outcome)
+        loop.dial = upstream.dial
         await proxy.start()
         assert loop.server is not None
         transport, protocol = loop.server.connect(outcome.received.extend)
@@ -204,6 +229,12 @@ class _Play:
         transport.give(None)
         await self._rest()
         transport.lose()
+        await self._rest()
+        upstream.mark()
+        other, _ = loop.server.connect(outcome.marked.extend)
+        other.give(got(target=MARK.target))
+        await self._rest()
+        other.lose()
         await self._rest()
         outcome.is_drained = await proxy.drain(30.0)
         outcome.snapshot = proxy.snapshot()
@@ -222,6 +253,9 @@ class _Play:
                 transport.give(None)
             elif mark == RESET:
                 transport.lose()
+            elif mark == WAIT:
+                assert isinstance(protocol, ClientConnection)
+                protocol.check(time.monotonic() + _WAIT_S)
         if scene.flags & BLOCKED:
             protocol.resume_writing()
 
@@ -231,7 +265,7 @@ class _Play:
         quiet, before = 0, -1
         for _ in range(self._turns_max):
             await asyncio.sleep(0)
-            now = len(outcome.received) + sum(map(len, outcome.forwarded)) + len(outcome.forwarded)
+            now = len(outcome.received) + len(outcome.marked) + sum(map(len, outcome.forwarded))
             quiet = quiet + 1 if now == before else 0
             before = now
             if quiet == _QUIET_TURNS:

@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Final
 
 from tests.proxy.fuzz.mutations import SPLICES
-from tests.proxy.fuzz.scene import BLOCKED, EARLY, HASTY, input_of
+from tests.proxy.fuzz.scene import SLUGGISH, input_of
 from tests.proxy.inputs.answers_table import ANSWERS
-from tests.proxy.inputs.case import chunked, got, posted
+from tests.proxy.inputs.case import LAST, answered, chunked, got, posted
 from tests.proxy.inputs.requests_framing import FRAMING
 from tests.proxy.inputs.requests_heads import HEADS
 from tests.proxy.inputs.requests_more import MORE
 
 REQUESTS: Final = (*FRAMING, *HEADS, *MORE)
 BYTES_MAX: Final = 2048
+_CHUNKED: Final = b"Transfer-Encoding: chunked"
+_WEBSOCKET: Final = (b"Connection: Upgrade", b"Upgrade: websocket")
+_SWITCHED: Final = b"HTTP/1.1 101 Switching Protocols"
 _THEN: Final = {"stays": b"\0,", "closes": b"\0.", "resets": b"\0!"}
-_MARKS: Final = (b"\0|", b"\0,", b"\0.", b"\0!", b"\0?")
+_MARKS: Final = (b"\0|", b"\0,", b"\0.", b"\0!", b"\0?", b"\0~")
 _WORDS: Final = (
     b"HTTP/1.1 200 OK\r\n",
     b"HTTP/1.1 103 Early Hints\r\n\r\n",
@@ -40,17 +43,34 @@ def seeds() -> Iterator[bytes]:
     for answer in ANSWERS:
         if len(answer.sent) <= BYTES_MAX:
             yield input_of(got() + got(), answer.sent + _THEN[answer.then])
-    body, pieces = posted(b"Content-Length: 10", body=b"hello\0,world"), chunked(b"5\r\nhel\0,lo\r\n0\r\n\r\n")
-    for flags in range((EARLY | HASTY | BLOCKED) + 1):
+    body, pieces = posted(b"Content-Length: 10", body=b"hello\0,world"), chunked(b"5\r\nhel\0,lo\r\n0\r\nX: 1\r\n\r\n")
+    for flags in range(2 * SLUGGISH):
         yield input_of(body + pieces + got(), flags=flags)
         yield input_of(body, flags=flags, steps=(1, 1))
-    for end in (b"\0.", b"\0!"):
+        yield input_of(pieces, answered(_CHUNKED, body=b"5;a\r\nhello\r\n0\r\nX: 1\r\n\r\n"), flags=flags, steps=(1, 1))
+        yield input_of(b"GET / HTTP/1.0\r\n\r\n\0.", answered(_CHUNKED, body=b"5\r\nhello\r\n0\r\n\r\n"), flags=flags)
+        yield input_of(
+            got(*_WEBSOCKET) + b"\0,frame\0,frame", answered(*_WEBSOCKET, line=_SWITCHED) + b"frame", flags=flags
+        )
+    for end in (b"\0.", b"\0!", b"\0~"):
+        yield input_of(b"GET / HTTP/1.1\r\nHo" + end)
         yield input_of(posted(b"Content-Length: 10", body=b"hello" + end))
-        yield input_of(got() + end, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf\0,")
+        yield input_of(got() + end, answered(b"Content-Length: 9", body=b"half\0,"))
+        yield input_of(got() + end, b"\0,")
+        yield input_of(got(*_WEBSOCKET) + end, answered(*_WEBSOCKET, line=_SWITCHED))
+    yield input_of(chunked(b"".join(b"1\r\n%d\r\n" % digit for digit in range(9)) + LAST))
     # The second answer never comes on a connection that served before, so a GET is sent again and a POST is not.
     for again in (got(), pieces):
-        yield input_of(got() + again, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n\0,\0.")
+        yield input_of(got() + again, answered(b"Content-Length: 0") + b"\0,\0.")
     yield input_of(got() + got(), b"\0?")
+    yield input_of(
+        b"POST / HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n" + got(),
+        answered(b"Content-Length: 0"),
+    )
+    yield input_of(
+        posted(b"Content-Length: 600", body=b"a" * 600) + b"\0,", answered(b"Content-Length: 600", body=b"b" * 600)
+    )
+    yield input_of(got(b"Forwarded: for=1.2.3.4", b"X-Forwarded-For: 1.2.3.4", b"X-Forwarded-Proto: https"))
 
 
 def write_corpus(folder: Path) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.proxy.fuzz.memory import MemoryLoop
+from tests.proxy.fuzz.memory import memory_loop
 from tests.proxy.fuzz.promises import check
 from tests.proxy.fuzz.scene import SMALL, play, scene_of
 from tests.proxy.fuzz.seeds import seeds, write_corpus, write_dictionary
@@ -42,13 +42,10 @@ def test_seeds_keep_every_promise():
     """
     Each seed by itself, so that a broken promise is seen here with its input and not at the fuzzing's end.
     """
-    loop = MemoryLoop()
-    try:
+    with memory_loop() as loop:
         for seed in seeds():
             scene = scene_of(seed)
             check(scene, play(scene, loop, SMALL))
-    finally:
-        loop.close()
 
 
 def test_two_minutes_of_fuzzing_find_nothing(tmp_path: Path):

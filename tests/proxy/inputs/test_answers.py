@@ -120,3 +120,39 @@ def test_status_is_the_same_when_it_comes_byte_by_byte(case: AnswerCase):
         assert case.interims == interims
         assert case.status == int(line.split(" ")[1])
         assert not any(text in bytes(client.received) for text in case.gone)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhello", id="more-length"),
+        pytest.param(
+            b"POST /early HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", id="more-chunked"
+        ),
+    ],
+)
+def test_answer_before_the_request_was_complete_ends_both_connections(sent: bytes):
+    """
+    An early answer passes (RFC 9112 9.5), what the client still owed is thrown away, and the upstream's connection,
+    which waits for it, never carries another request.
+    """
+
+    def serve(connection: Connection) -> None:
+        if b"/early" in connection.until(b"\r\n\r\n"):
+            connection.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+        else:
+            connection.send(ok(FINE))
+        connection.exactly(1 << 20)
+
+    with Upstream(serve) as upstream, running(upstream.port, timeouts=PATIENT) as proxy, connect(proxy.port) as client:
+        client.send(sent)
+        line, headers, body = client.message()
+        assert ("HTTP/1.1 413 Too Large", "close", b"no") == (line, headers["connection"], body)
+        assert b"" == client.rest()
+        client.send(b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
+        with connect(proxy.port) as next_client:
+            next_client.send(request(b"GET", b"/next"))
+            assert FINE == next_client.message()[2]
+        assert upstream.connections[0].ended.wait(BOUND_S)
+        assert [False, True] == [b"/next" in connection.received for connection in upstream.connections]
+        assert b"smuggled" not in upstream.received
