@@ -79,6 +79,7 @@ class Snapshot:
         held_bytes: Bodies held for copies.
         open_clients: Client connections.
         active: Requests being answered.
+        waiting_bytes: What clients sent ahead of their turn.
         idle_upstream: Connections to production that wait for use.
         share: Share of the sessions that a candidate serves, in [0, 1].
         is_mirroring: False after the kill switch.
@@ -90,6 +91,7 @@ class Snapshot:
     held_bytes: int
     open_clients: int
     active: int
+    waiting_bytes: int
     idle_upstream: int
     share: float
     is_mirroring: bool

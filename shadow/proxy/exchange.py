@@ -118,7 +118,8 @@ class Exchange:
         request_id = str(uuid_utils.uuid7())
         key = key_of(head.values, context.key_names, request_id)
         place = place_of(key)
-        reason = EXCLUDED if head.upgrades else context.mirror.plan(head.method, head.target, place.u)
+        is_excluded = head.upgrades or head.is_shadow
+        reason = EXCLUDED if is_excluded else context.mirror.plan(head.method, head.target, place.u)
         tee = Tee(reason=reason)
         self._copy = Copy(request_id, key, place, context.mirror.partition(place), head, tee, Tee(reason=reason))
         self._pool = context.pool

@@ -78,6 +78,7 @@ class RequestHead:
         content_length: None where the request states none.
         minor: 0 or 1, of HTTP/1.x.
         upgrades: Whether the client asks for a WebSocket; other protocols are not offered upstream.
+        is_shadow: Whether a worker of ours sent it (`x-shadow: 1`): copied, its answer would be asked for without end.
         size: Bytes of the head as it came.
     """
 
@@ -92,6 +93,7 @@ class RequestHead:
     keeps_alive: bool
     expects_continue: bool
     upgrades: bool = False
+    is_shadow: bool = False
     size: int = 0
 
 
@@ -232,6 +234,7 @@ def _request_fields(raw_fields: list[tuple[bytes, bytes]], method: bytes, minor:
             if lower != b"expect":
                 continue
         elif lower.startswith(_OWN):
+            head.is_shadow = head.is_shadow or (lower == _OWN and value == b"1")
             continue
         if refuses_underscores and b"_" in name:
             raise Rejected(400, f"The header name {name.decode('latin-1')} has an underscore, which others read as -.")

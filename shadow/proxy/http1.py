@@ -176,15 +176,15 @@ class ClientConnection(asyncio.Protocol):
         head = request_head(data[:end], limits)
         if passed_through(head, self._context.via):
             raise Rejected(508, "The request has passed through this proxy before.")
-        self._begin(head, data[:end])
+        self._begin(head)
         return data[end:]
 
-    def _begin(self, head: RequestHead, raw: bytes) -> None:
+    def _begin(self, head: RequestHead) -> None:
         self._head_since_s = 0.0
         self._leading = 0
         self._keeps_alive = head.keeps_alive
         self._touched_s = time.monotonic()
-        exchange = self._exchange = self._new_exchange(head, raw)
+        exchange = self._exchange = self._new_exchange(head)
         if self._is_write_blocked:
             exchange.client_blocks(True)  # The last answer is still being taken.
         if head.is_chunked:
@@ -197,8 +197,8 @@ class ClientConnection(asyncio.Protocol):
             return
         self._state = _BODY
 
-    def _new_exchange(self, head: RequestHead, raw: bytes) -> Exchange:
-        """What answers a request; `raw` is its head as it came."""
+    def _new_exchange(self, head: RequestHead) -> Exchange:
+        """What answers a request."""
         return Exchange(self._context, self, head)
 
     def _read_body(self, data: bytes) -> bytes:
@@ -220,6 +220,13 @@ class ClientConnection(asyncio.Protocol):
         if self._state == _HEAD and self._inbox and not self._transport.is_closing():
             data, self._inbox = self._inbox, b""
             self._consume(data)
+        if self._paused & _FULL and len(self._inbox) <= self._context.settings.limits.buffer_bytes_max:
+            self._resume(_FULL)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What the client sent ahead of its turn."""
+        return len(self._inbox)
 
     # Pausing.
 
@@ -266,7 +273,7 @@ class ClientConnection(asyncio.Protocol):
             self._linger()
             return
         self._state = _HEAD
-        self._resume(_BLOCKED | _FULL)
+        self._resume(_BLOCKED)
         if self._inbox:
             asyncio.get_running_loop().call_soon(self._go_on)
 

@@ -11,43 +11,22 @@ tool waits for our answer or closes at once.
 
 from __future__ import annotations
 
-import asyncio
-import re
 import time
 from typing import Final
 
-from shadow.proxy.accounts import EXCLUDED
-from shadow.proxy.exchange import Asker, Context, Exchange
+from shadow.proxy.exchange import Exchange
 from shadow.proxy.heads import RequestHead
 from shadow.proxy.http1 import ClientConnection
 from shadow.proxy.server import Proxy
 
-_BACKLOG: Final = 1024
 _ACCEPTED: Final = 202
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_SHADOWED: Final = re.compile(rb"\r\nx-shadow:[ \t]*1[ \t]*\r\n", re.IGNORECASE)
-
-
-def is_shadowed(raw: bytes) -> bool:
-    """Whether the head of a request says that one of our workers sent it.
-
-    Copied, a worker's call through a gateway that mirrors would be answered by a worker's call, without end.
-
-    Args:
-        raw: A head that `request_head` has read, as it came.
-    """
-    return _SHADOWED.search(raw) is not None
 
 
 class Intake(Exchange):
     """A request that is answered by us, as soon as it was read whole."""
 
     __slots__ = ()
-
-    def __init__(self, context: Context, asker: Asker, head: RequestHead, *, is_shadowed: bool) -> None:
-        super().__init__(context, asker, head)
-        if is_shadowed:
-            self._copy.request.reason = EXCLUDED
 
     def request_pieces(self, pieces: list[bytes]) -> None:
         """Take pieces of the request's body."""
@@ -99,40 +78,12 @@ class IngestConnection(ClientConnection):
 
     __slots__ = ()
 
-    def _new_exchange(self, head: RequestHead, raw: bytes) -> Exchange:
-        return Intake(self._context, self, head, is_shadowed=is_shadowed(raw))
-
-    def answered(self, *, closes: bool) -> None:
-        """See `Asker`; nothing is read from a tool that does not wait for answers while enough of it is there."""
-        super().answered(closes=closes)
-        if len(self._inbox) > self._context.settings.limits.buffer_bytes_max:
-            self.block(True)
-
-    def _go_on(self) -> None:
-        self.block(False)
-        super()._go_on()
+    def _new_exchange(self, head: RequestHead) -> Exchange:
+        return Intake(self._context, self, head)
 
 
 class Ingest(Proxy):
     """A proxy that has no upstream: of its settings, those about an upstream are not used."""
 
-    async def start(self) -> None:
-        """Listen. The log need not be there.
-
-        Raises:
-            OSError: If the address cannot be listened on.
-        """
-        settings, loop = self._settings, asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: IngestConnection(self._started(), self._clients),
-            settings.listen_host,
-            settings.listen_port,
-            backlog=_BACKLOG,
-            reuse_port=settings.shares_port or None,
-            ssl=settings.listen_tls,
-            start_serving=False,
-        )
-        self._context = self._new_context()
-        self._context.mirror.start()
-        self._sweeper = loop.call_later(self._sweep_s, self._sweep)
-        await self._server.start_serving()
+    def _new_connection(self) -> ClientConnection:
+        return IngestConnection(self._started(), self._clients)

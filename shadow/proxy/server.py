@@ -91,7 +91,7 @@ class Proxy:
         """
         settings, loop = self._settings, asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: ClientConnection(self._started(), self._clients),
+            self._new_connection,
             settings.listen_host,
             settings.listen_port,
             backlog=_BACKLOG,
@@ -103,6 +103,9 @@ class Proxy:
         self._context.mirror.start()
         self._sweeper = loop.call_later(self._sweep_s, self._sweep)
         await self._server.start_serving()
+
+    def _new_connection(self) -> ClientConnection:
+        return ClientConnection(self._started(), self._clients)
 
     def _new_context(self) -> Context:
         settings = self._settings
@@ -172,6 +175,7 @@ class Proxy:
             held_bytes=context.mirror.held_bytes,
             open_clients=len(self._clients),
             active=len(context.active),
+            waiting_bytes=sum(client.waiting_bytes for client in self._clients),
             idle_upstream=context.pool.idle,
             share=context.candidates.share,
             is_mirroring=context.mirror.is_on,

@@ -1,4 +1,4 @@
-"""The clients that people use: curl, openai, aiohttp, requests and Node's fetch, against a real aiohttp server."""
+"""The clients that people use: curl, openai, aiohttp, requests, fetch, hey and wrk, against a real aiohttp server."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -18,7 +19,9 @@ import pytest
 import requests
 from aiohttp import web
 
-from tests.proxy.kit import BOUND_S, Loop, Running, running
+from tests.proxy.kit import BOUND_S, Loop, Running, running, wait_for
+from tests.services import ServiceMissing, unavailable
+from tests.services.hey import hey_program
 
 
 def is_absent(program: str) -> bool:
@@ -233,3 +236,37 @@ def test_node_fetch(proxy):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [3 * (len(WORDS) + 2), 100_000]
+
+
+def test_hey(proxy):
+    """Two hundred requests over eight connections are answered, and each copy holds what hey got."""
+    try:
+        hey = str(hey_program())
+    except ServiceMissing as missing:
+        unavailable("hey", str(missing), os.environ)
+    command = [hey, "-n", "200", "-c", "8", "-m", "POST", "-d", "body of hey", f"{proxy.url}/echo"]
+    done = subprocess.run(command, capture_output=True, timeout=BOUND_S * 3, text=True)
+    assert "[200]\t200 responses" in done.stdout, done.stdout + done.stderr
+    assert "Error distribution" not in done.stdout
+    assert (200, {}) == proxy.settled(200)
+    copies = proxy.copies(200)
+    assert {(b"body of hey", b"body of hey")} == {(copy.body, copy.live.body) for copy in copies}
+
+
+@pytest.mark.skipif(is_absent("wrk"), reason="wrk is not installed")
+def test_wrk(proxy, tmp_path):
+    """A second at full load: no error, and every request that wrk had answered is accounted for."""
+    script = tmp_path / "post.lua"
+    script.write_text('wrk.method = "POST"\nwrk.body = "body of wrk"\n')
+    command = ["wrk", "-t1", "-c8", "-d1s", "-s", str(script), f"{proxy.url}/echo"]
+    done = subprocess.run(command, capture_output=True, timeout=BOUND_S * 3, text=True)
+    assert 0 == done.returncode, done.stderr
+    assert "Non-2xx" not in done.stdout
+    assert "Socket errors" not in done.stdout
+    answered = int(re.search(r"(\d+) requests in", done.stdout)[1])
+    # Up to eight were under way as wrk left.
+    seen = wait_for(lambda: proxy.snapshot().held_bytes == 0 and proxy.totals()[1])
+    assert answered <= seen <= answered + 8
+    sequence, _, dropped = proxy.totals()
+    assert seen == sequence + sum(dropped.values())
+    assert {(b"body of wrk", b"body of wrk")} == {(copy.body, copy.live.body) for copy in proxy.writer.copies()}

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from shadow.proxy.config import Timeouts
+from shadow.proxy.config import Limits, Timeouts
 from tests.proxy.kit import Connection, Upstream, connect, echo, get, ok, post, running, wait_for
 
 
@@ -368,3 +368,31 @@ def test_fifty_clients_at_once_get_their_own_answers():
         assert wrong == []
         assert proxy.settled(1000) == (1000, {})
         assert all(copy.body == copy.live.body for copy in proxy.copies(1000))
+
+
+def test_what_is_sent_ahead_is_bounded():
+    """A client that pipelines 4 MB of small requests is read from no faster than it is served."""
+    request, count = get("/" + "a" * 200), 20_000
+    limits = Limits(buffer_bytes_max=16 << 10)
+    with Upstream(echo) as upstream, running(upstream.port, limits=limits) as proxy, connect(proxy.port) as client:
+        sender = threading.Thread(target=lambda: client.send(request * count), daemon=True)
+        sender.start()
+        largest = 0
+        for number in range(2000):
+            assert client.message()[2] == b"fine"
+            if number % 20 == 0:
+                largest = max(largest, proxy.snapshot().waiting_bytes)
+        # One read of the event loop comes on top of the bound.
+        assert 0 < largest <= (16 << 10) + (256 << 10)
+
+
+def test_a_workers_own_call_is_forwarded_and_never_copied():
+    """Marked `x-shadow: 1`, it would otherwise be answered by workers without end; the mark itself is not passed on."""
+    with Upstream(echo) as upstream, running(upstream.port) as proxy, connect(proxy.port) as client:
+        client.send(post(b"x", "/v1/chat", "x-shadow: 1"))
+        assert client.message()[2] == b"x"
+        assert proxy.settled(1) == (0, {"excluded": 1})
+        client.send(post(b"x", "/v1/chat", "x-shadow-role: candidate"))
+        assert client.message()[2] == b"x"
+        assert proxy.settled(2) == (1, {"excluded": 1})
+    assert b"x-shadow" not in upstream.received
