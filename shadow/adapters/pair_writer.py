@@ -13,6 +13,7 @@ from functools import lru_cache
 from math import isfinite
 from typing import Final
 
+from shadow.adapters.avro_parts import END, Unusual, long_of, text_of, texts_of
 from shadow.records.answers import OUTCOMES
 from shadow.records.grades import BROKEN, FAILED, NOT_APPLICABLE, PASSED, Grade
 from shadow.records.pairs import GradedPair
@@ -20,13 +21,8 @@ from shadow.records.pairs import GradedPair
 _OUTCOMES: Final = frozenset(OUTCOMES)
 _GRADES: Final = frozenset({PASSED, FAILED, NOT_APPLICABLE, BROKEN})
 _REMEMBERED_CHARACTERS_MAX: Final = 400
-_END: Final = b"\x00"
 _NO_SCORE: Final = b"\x00"
 _SCORE: Final = struct.Struct("<Bd")
-
-
-class Unusual(ValueError):
-    """The pair must go through the general writer."""
 
 
 def pair_bytes(pair: GradedPair) -> bytes:
@@ -46,37 +42,37 @@ def pair_bytes(pair: GradedPair) -> bytes:
         raise Unusual
     return b"".join(
         (
-            _text(pair.run),
-            _text(pair.comparison),
-            _long(pair.request_partition),
-            _long(pair.request_offset),
-            _long(len(request_id)),
+            text_of(pair.run),
+            text_of(pair.comparison),
+            long_of(pair.request_partition),
+            long_of(pair.request_offset),
+            long_of(len(request_id)),
             request_id,
-            _long(len(key)),
+            long_of(len(key)),
             key,
-            _long(pair.tile),
-            _texts(pair.slices),
+            long_of(pair.tile),
+            texts_of(pair.slices),
             *_grades(pair.grades),
-            _long(len(request)),
+            long_of(len(request)),
             request,
-            _text(pair.production_outcome),
-            _long(len(production)),
+            text_of(pair.production_outcome),
+            long_of(len(production)),
             production,
-            _long(pair.production_duration_us),
-            _long(pair.production_cost_micro),
-            _text(pair.candidate_outcome),
-            _long(len(candidate)),
+            long_of(pair.production_duration_us),
+            long_of(pair.production_cost_micro),
+            text_of(pair.candidate_outcome),
+            long_of(len(candidate)),
             candidate,
-            _long(pair.candidate_duration_us),
-            _long(pair.candidate_cost_micro),
+            long_of(pair.candidate_duration_us),
+            long_of(pair.candidate_cost_micro),
         )
     )
 
 
 def _grades(grades: Mapping[str, Mapping[str, Grade]]) -> list[bytes]:
     if len(grades) == 0:
-        return [_END]
-    parts = [_long(len(grades))]
+        return [END]
+    parts = [long_of(len(grades))]
     for grader, by_role in grades.items():
         values: list[str] = [grader]
         for role, grade in by_role.items():
@@ -86,7 +82,7 @@ def _grades(grades: Mapping[str, Mapping[str, Grade]]) -> list[bytes]:
             values += (role, grade.outcome, grade.reason)
         else:
             parts.append(_plain_grades(*values))
-    parts.append(_END)
+    parts.append(END)
     return parts
 
 
@@ -100,48 +96,16 @@ def _plain_grades(grader: str, *values: str) -> bytes:
 
 
 def _new_grades(grader: str, by_role: Mapping[str, Grade]) -> bytes:
-    parts = [_text(grader)]
+    parts = [text_of(grader)]
     if len(by_role) > 0:
-        parts.append(_long(len(by_role)))
+        parts.append(long_of(len(by_role)))
         for role, grade in by_role.items():
-            parts += (_text(role), _new_grade(grade.outcome, grade.score, grade.reason))
-    return b"".join((*parts, _END))
+            parts += (text_of(role), _new_grade(grade.outcome, grade.score, grade.reason))
+    return b"".join((*parts, END))
 
 
 def _new_grade(outcome: str, score: float | None, reason: str) -> bytes:
     if outcome not in _GRADES or not (score is None or (type(score) is float and isfinite(score))):
         raise Unusual
     encoded = reason.encode()
-    return _text(outcome) + (_NO_SCORE if score is None else _SCORE.pack(2, score)) + _long(len(encoded)) + encoded
-
-
-@lru_cache(maxsize=8192, typed=True)
-def _text(text: str) -> bytes:
-    encoded = text.encode()
-    return _long(len(encoded)) + encoded
-
-
-@lru_cache(maxsize=8192)
-def _texts(texts: tuple[str, ...]) -> bytes:
-    if not texts:
-        return _END
-    return b"".join((_long(len(texts)), *map(_text, texts), _END))
-
-
-def _new_long(number: int) -> bytes:
-    if type(number) is not int or not -(2**63) <= number < 2**63:
-        raise Unusual
-    rest = (number << 1) ^ (number >> 63)
-    written = bytearray()
-    while rest > 0x7F:
-        written.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    written.append(rest)
-    return bytes(written)
-
-
-_SHORT: Final = [_new_long(number) for number in range(4096)]
-
-
-def _long(number: int) -> bytes:
-    return _SHORT[number] if 0 <= number < 4096 and type(number) is int else _new_long(number)
+    return text_of(outcome) + (_NO_SCORE if score is None else _SCORE.pack(2, score)) + long_of(len(encoded)) + encoded

@@ -12,7 +12,9 @@ from math import isfinite
 from operator import attrgetter
 from typing import Any, Final
 
+from shadow.adapters.avro_parts import Unusual
 from shadow.adapters.pair_writer import pair_bytes
+from shadow.adapters.request_writer import request_bytes
 from shadow.errors import InvalidRecord
 from shadow.records.answers import ASKED, OUTCOMES, Answer, RecordedGrade, Report, Tick
 from shadow.records.dead_letters import DeadLetter
@@ -144,6 +146,12 @@ def _is_sound_request(request: MirroredRequest) -> bool:
         )
         and (not request.quotas or all(0.0 < rate <= 1.0 for rate in request.quotas.values()))
     )
+
+
+def _sound_request_bytes(request: MirroredRequest) -> bytes:
+    if not _is_sound_request(request):
+        raise Unusual
+    return request_bytes(request)
 
 
 def _is_sound_answer(answer: Answer) -> bool:
@@ -323,7 +331,7 @@ class Shape:
 
 
 SHAPES: Final = (
-    Shape(MirroredRequest, _request_row, _request, _check_request, is_sound=_is_sound_request),
+    Shape(MirroredRequest, _request_row, _request, _check_request, _sound_request_bytes, _is_sound_request),
     Shape(Answer, _answer_row, _answer, _check_answer, is_sound=_is_sound_answer),
     Shape(Tick, _flat_row, lambda row: Tick(**row), _check_tick),
     Shape(RecordedGrade, _flat_row, lambda row: RecordedGrade(**row), _check_recorded_grade),

@@ -13,8 +13,12 @@ from shadow.proxy.redact import Redactor
 from shadow.proxy.sampling import Place
 from shadow.records.answers import ANSWERED, ERROR
 from shadow.records.comparisons import CANDIDATE
+from shadow.records.made import maker
 from shadow.records.requests import Live, MirroredRequest, Origin
 
+_make_request: Final = maker(MirroredRequest)
+_make_origin: Final = maker(Origin)
+_make_live: Final = maker(Live)
 _FINISH: Final = re.compile(rb'"(?:finish_reason|stop_reason)"[ \t\r\n]*:[ \t\r\n]*"([A-Za-z0-9_-]{1,64})"')
 _FINISH_TAIL_BYTES: Final = 8 << 10
 _COPY_BYTES: Final = 2048
@@ -131,7 +135,7 @@ def mirrored_request(
         Unredactable: If the answer's body cannot be masked.
     """
     client_id = copy.head.values.get(b"x-request-id")
-    return MirroredRequest(
+    return _make_request(
         request_id=copy.request_id,
         key=copy.key,
         event_time_us=copy.event_time_us,
@@ -142,7 +146,7 @@ def mirrored_request(
         u=copy.place.u,
         sample=served.sample,
         quotas=served.quotas,
-        origin=Origin(served.process, served.epoch_us, counts.sequence, counts.seen, counts.dropped),
+        origin=_make_origin(served.process, served.epoch_us, counts.sequence, counts.seen, counts.dropped),
         client_request_id=None if client_id is None else headers.get("x-request-id"),
         live=_live(copy, served, redactor) if copy.status else None,
     )
@@ -155,7 +159,7 @@ def _live(copy: Copy, served: Served, redactor: Redactor) -> Live:
     finish = None if "content-encoding" in headers else _FINISH.findall(raw[-_FINISH_TAIL_BYTES:])
     outcome = ERROR if copy.outcome == ANSWERED and copy.status >= 500 else copy.outcome
     candidate = copy.candidate if copy.failed_attempt is None else None
-    return Live(
+    return _make_live(
         version=served.version if candidate is None else candidate,
         role=served.role if candidate is None else CANDIDATE,
         outcome=outcome,

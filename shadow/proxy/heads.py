@@ -1,7 +1,7 @@
 """Read and write the heads of HTTP/1 messages, strictly (RFC 9110, RFC 9112).
 
 A head is first matched as a whole against the grammar, which leaves no room for bare CR or LF, folded lines,
-control characters or odd names; then llhttp takes it apart, so a head passes only if both agree. What goes
+control characters or odd names; then llhttp reads it too, so a head passes only if both accept it. What goes
 on is written anew from the parts, never copied. Pure.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import httptools
 
@@ -135,16 +135,8 @@ class AnswerHead:
     upgrades: bool = False
 
 
-class _Collector:
-    """Takes llhttp's header fields."""
-
-    __slots__ = ("fields",)
-
-    def __init__(self) -> None:
-        self.fields: list[tuple[bytes, bytes]] = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.fields.append((name, value))
+_NOBODY: Final = object()
+"""Takes nothing of what llhttp reads: its acceptance is all that is asked for."""
 
 
 def request_head(raw: bytes, limits: Limits) -> RequestHead:
@@ -166,7 +158,8 @@ def request_head(raw: bytes, limits: Limits) -> RequestHead:
     count = match[5].count(b"\n")
     if count > limits.fields_max:
         raise Rejected(431, f"The request has {count} header fields; at most {limits.fields_max} are read.")
-    head = _request_fields(_split(raw, is_request=True), method, int(minor), limits)
+    _check_by_llhttp(raw, httptools.HttpRequestParser(_NOBODY))
+    head = _request_fields(match[5], method, int(minor), limits)
     _set_target(head, target)
     head.size = len(raw)
     return head
@@ -207,10 +200,8 @@ def _why(raw: bytes, limits: Limits) -> Rejected:
     return Rejected(400, "A header field is malformed.")
 
 
-def _split(raw: bytes, *, is_request: bool) -> list[tuple[bytes, bytes]]:
-    """The fields of a head as llhttp reads them."""
-    collector = _Collector()
-    parser = httptools.HttpRequestParser(collector) if is_request else httptools.HttpResponseParser(collector)
+def _check_by_llhttp(raw: bytes, parser: Any) -> None:
+    """Refuse a head that llhttp refuses."""
     try:
         parser.feed_data(raw)
     except httptools.HttpParserUpgrade:
@@ -219,16 +210,17 @@ def _split(raw: bytes, *, is_request: bool) -> list[tuple[bytes, bytes]]:
         raise Rejected(501, "The method is not known here.") from error
     except httptools.HttpParserError as error:
         raise Rejected(400, f"The head is malformed: {error}.") from error
-    return collector.fields
 
 
-def _request_fields(raw_fields: list[tuple[bytes, bytes]], method: bytes, minor: int, limits: Limits) -> RequestHead:
+def _request_fields(raw_fields: bytes, method: bytes, minor: int, limits: Limits) -> RequestHead:
+    """Take the fields apart, each a line of the grammar."""
     head = RequestHead(method, b"", None, minor, [], {}, None, False, minor == 1, False)
     fields, values = head.fields, head.values
     connection: list[bytes] = []
-    refuses_underscores = limits.refuses_underscores
-    for name, raw_value in raw_fields:
-        lower, value = name.lower(), raw_value.strip(b" \t")
+    may_have_underscores = limits.refuses_underscores and b"_" in raw_fields
+    for line in raw_fields.split(b"\r\n")[:-1]:
+        name, _, value = line.partition(b":")
+        lower, value = name.lower(), value.strip(b" \t")
         if lower in _SPECIAL:
             _take_special(head, lower, value, connection)
             if lower != b"expect":
@@ -236,7 +228,7 @@ def _request_fields(raw_fields: list[tuple[bytes, bytes]], method: bytes, minor:
         elif lower.startswith(_OWN):
             head.is_shadow = head.is_shadow or (lower == _OWN and value == b"1")
             continue
-        if refuses_underscores and b"_" in name:
+        if may_have_underscores and b"_" in name:
             raise Rejected(400, f"The header name {name.decode('latin-1')} has an underscore, which others read as -.")
         fields.append((name, lower, value))
         values[lower] = values[lower] + b", " + value if lower in values else value
@@ -398,19 +390,20 @@ def answer_head(raw: bytes) -> AnswerHead:
         raise Rejected(502, "The upstream's answer has a malformed head.")
     minor = int(match[1])
     try:
-        raw_fields = _split(raw, is_request=False)
+        _check_by_llhttp(raw, httptools.HttpResponseParser(_NOBODY))
         head = AnswerHead(int(match[2]), match[3] or b"", minor, [], {}, None, False, minor == 1, len(raw))
-        _read_answer_fields(head, raw_fields)
+        _read_answer_fields(head, match[4])
     except Rejected as rejected:
         raise Rejected(502, f"The upstream's answer is refused: {rejected.reason}") from rejected
     return head
 
 
-def _read_answer_fields(head: AnswerHead, raw_fields: list[tuple[bytes, bytes]]) -> None:
+def _read_answer_fields(head: AnswerHead, raw_fields: bytes) -> None:
     fields, values = head.fields, head.values
     connection: list[bytes] = []
-    for name, raw_value in raw_fields:
-        lower, value = name.lower(), raw_value.strip(b" \t")
+    for line in raw_fields.split(b"\r\n")[:-1]:
+        name, _, value = line.partition(b":")
+        lower, value = name.lower(), value.strip(b" \t")
         if lower in _HOP_BY_HOP:
             if lower == b"connection":
                 connection += _tokens(value)
