@@ -5,6 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from shadow.proxy.config import Limits
+
+READ_BYTES = 256_000
+"""What uvloop reads at once, and so by how much a buffer may be beyond its limit before its other side is stopped."""
+CONNECTION_BYTES = Limits().buffer_bytes_max + READ_BYTES
+"""What may wait for one client."""
+
 _LINE = r"^%s:\s+(\d+) kB$"
 
 

@@ -19,7 +19,7 @@ from shadow.records.answers import Report
 from shadow.records.requests import MirroredRequest
 from tests.cli.conftest import CommandLine, configuration, written
 from tests.flow.harness import records_of, wait_until
-from tests.proxy.scrape import Account, account, metrics_text
+from tests.proxy.scrape import Account, account
 
 ROLES = ("proxy", "worker", "comparator", "gate")
 NEVER = 10_000_000
@@ -144,9 +144,8 @@ class Stack:
         self.wait_ready(["proxy"])
 
     def wait_for_kafka(self) -> None:
-        """Wait until the proxy knows the topic; copies of earlier requests are counted as `kafka_down`."""
-        up = 'shadow_service_up{service="kafka"} 1.0'
-        wait_until(lambda: up in metrics_text(self.tree["admin"]["proxy"]), "the proxy reaches Kafka")
+        """Wait for a proxy's first report: from then on it knows the topic, and copies are not `kafka_down`."""
+        wait_until(lambda: any(not report.is_final for _, report in self.reports()), "the proxy reaches Kafka")
 
     def account(self) -> Account:
         """What the proxy counted so far."""
@@ -174,7 +173,11 @@ class Stack:
         """Partition and copy, in log order."""
         return [(record.partition, decode(record.value)) for record in records_of(self.log, self.topics["requests"])]
 
+    def reports(self) -> list[tuple[int, Report]]:
+        """Partition and report of every proxy, in log order."""
+        found = [(record.partition, decode(record.value)) for record in records_of(self.log, self.topics["answers"])]
+        return [(partition, each) for partition, each in found if isinstance(each, Report)]
+
     def final_reports(self) -> list[tuple[int, Report]]:
         """Partition and report of every proxy that has drained."""
-        found = [(record.partition, decode(record.value)) for record in records_of(self.log, self.topics["answers"])]
-        return [(partition, each) for partition, each in found if isinstance(each, Report) and each.is_final]
+        return [(partition, report) for partition, report in self.reports() if report.is_final]

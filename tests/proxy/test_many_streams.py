@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from shadow.adapters.embedded import free_port
-from shadow.proxy.config import Limits
 from tests.flow.harness import wait_until
-from tests.proxy.sizes import peak_bytes, rss_bytes
+from tests.proxy.sizes import CONNECTION_BYTES, peak_bytes, rss_bytes
 from tests.proxy.stack import Stack
 from tests.proxy.streams import LAST_CHUNK, StreamingUpstream, body, streaming, unchunked
 from tests.services.kafka import ApacheKafka
@@ -23,8 +22,6 @@ from tests.services.kafka import ApacheKafka
 STREAMS = 1000
 EVENTS = 200
 QUEUE_BYTES = 4 << 20
-PER_STREAM_BYTES = 2 * Limits().buffer_bytes_max
-"""What may wait for the client and for the upstream of one stream."""
 
 
 @contextmanager
@@ -90,7 +87,7 @@ def test_a_thousand_streams_come_whole_beside_one_that_nobody_reads(tmp_path: Pa
     assert [] == wrong
     print(f"\n{STREAMS} streams of {EVENTS} events: {idle_bytes >> 20} MiB idle, {peak >> 20} MiB at most, {account}")
     # The mirror's queue and the producer's have the same bound.
-    assert peak - idle_bytes <= 2 * QUEUE_BYTES + (STREAMS + 1) * PER_STREAM_BYTES
+    assert peak - idle_bytes <= 2 * QUEUE_BYTES + (STREAMS + 1) * CONNECTION_BYTES
     assert (0, STREAMS + 1) == (account.unaccounted, account.seen)
     assert account.mirrored > 0
 

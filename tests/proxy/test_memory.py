@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 
 from shadow.adapters.embedded import free_port
-from shadow.proxy.config import Limits
 from tests.flow.harness import wait_until
 from tests.proxy.load import Load, echoed
 from tests.proxy.scrape import Scraper
-from tests.proxy.sizes import peak_bytes, rss_bytes
+from tests.proxy.sizes import CONNECTION_BYTES, peak_bytes, rss_bytes
 from tests.proxy.stack import Stack
 from tests.proxy.streams import StreamingUpstream, streaming
 from tests.services.kafka import ApacheKafka
@@ -30,7 +29,6 @@ QUEUE_BYTES = 8 << 20
 BODY_BYTES = 10_000
 ALLOCATOR_BYTES = 8 << 20
 """What an allocator may keep for itself: a few arenas of Python (256 KiB each) and of each thread's malloc."""
-PER_CLIENT_BYTES = 2 * Limits().buffer_bytes_max
 
 
 @contextmanager
@@ -133,7 +131,7 @@ def test_p9_memory_is_bounded_without_kafka_and_with_slow_clients(tmp_path: Path
             end, peak = rss_bytes(pid), peak_bytes(pid)
         os.kill(kafka.pid, signal.SIGCONT)
     # The mirror's queue and the producer's have the same bound.
-    bound = idle + 2 * QUEUE_BYTES + (clients + CONNECTIONS) * PER_CLIENT_BYTES + ALLOCATOR_BYTES
+    bound = idle + 2 * QUEUE_BYTES + (clients + CONNECTIONS) * CONNECTION_BYTES + ALLOCATOR_BYTES
     sizes = ", ".join(f"{size / 2**20:.1f}" for size in (idle, half, end, peak, bound))
     print(f"\n{load.answered} requests: idle, half, end, peak and bound in MiB: {sizes}; {scraper.accounts[-1]}")
     assert [] == load.failures
