@@ -1,4 +1,4 @@
-"""The parts of Avro's binary form that the direct writers share: integers, texts, and what is remembered of them. Pure."""
+"""What the direct writers of Avro share: integers, texts, and what is remembered of them. Pure."""
 
 from __future__ import annotations
 

@@ -41,6 +41,7 @@ from shadow.records.log import LogRecord
 
 log = logging.getLogger("shadow.kafka")
 
+END_PROPERTIES: Final = {"enable.partition.eof": "true", "fetch.wait.max.ms": "50"}
 TRANSACTION_MS: Final = 5000
 PATIENCE_S: Final = 60.0
 WAIT_MAX_S: Final = 8.0
@@ -71,7 +72,8 @@ class KafkaDecisionWriter:
             "transaction.timeout.ms": str(TRANSACTION_MS),
             "message.timeout.ms": str(TRANSACTION_MS),
         }
-        merged = consumer_properties(properties, "shadow-decisions") | {"enable.partition.eof": "true"}
+        # The end is only told once a fetch has waited in vain, and a rollback must not wait with it.
+        merged = consumer_properties(properties, "shadow-decisions") | END_PROPERTIES
         self._consumer = client(Consumer, merged, Health())
         self._records: list[LogRecord] = []
         self._position: int | None = None
