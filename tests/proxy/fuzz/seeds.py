@@ -59,6 +59,8 @@ def seeds() -> Iterator[bytes]:
         yield input_of(got() + end, b"\0,")
         yield input_of(got(*_WEBSOCKET) + end, answered(*_WEBSOCKET, line=_SWITCHED))
     yield input_of(chunked(b"".join(b"1\r\n%d\r\n" % digit for digit in range(9)) + LAST))
+    yield input_of(b"HEAD x HTTP/1.1\r\nHost: a\r\n\r\n")
+    yield input_of(got(*_WEBSOCKET, b"Content-Length: 0"), answered(*_WEBSOCKET, line=_SWITCHED))
     # The second answer never comes on a connection that served before, so a GET is sent again and a POST is not.
     for again in (got(), pieces):
         yield input_of(got() + again, answered(b"Content-Length: 0") + b"\0,\0.")
