@@ -2,10 +2,10 @@
 
     python -m benchmarks.bench_proxy [--seconds 8] [--targets direct nginx …] [--shapes small large stream]
 
-For each shape of traffic every target first serves as many requests as it can over 32 connections; then all serve half of
-what Shadow's proxy reached, at which the latencies are taken. CPU time is user and system time of the proxy's processes
-by /proc, with all their threads (Kafka's client's too), divided by the requests answered. Load, upstream and the server that
-takes the peers' copies are one program (benchmarks/proxy/load).
+For each shape of traffic every target first serves as many requests as it can over 32 connections; then all serve half
+of what Shadow's proxy reached, at which the latencies are taken. CPU time is user and system time of the proxy's
+processes by /proc, with all their threads (Kafka's client's too), divided by the requests answered. Load, upstream and
+the server that takes the peers' copies are one program (benchmarks/proxy/load).
 """
 
 from __future__ import annotations
@@ -131,8 +131,6 @@ class Load:
 
 def accepts(port: int) -> bool:
     """Whether somebody listens."""
-    import socket
-
     try:
         with socket.create_connection((LOOPBACK, port), 1.0):
             return True

@@ -122,7 +122,7 @@ CATALOGUE: Final = (
     _seconds(
         "shadow_proxy_overhead_seconds",
         PROXY,
-        "Time a live request spent in the proxy itself, waiting for upstream and client left out.",
+        "Time a live request spent in the proxy itself, waiting for others left out; one of 16 is measured.",
         buckets=OVERHEAD_SECONDS,
     ),
     _counter("shadow_mirror_seen_total", "requests", PROXY, "Live requests seen by the mirror."),
@@ -150,6 +150,7 @@ CATALOGUE: Final = (
         PROXY,
         "Requests sent again: an idle connection had been closed.",
     ),
+    _counter("shadow_proxy_stalls_total", "1", PROXY, "Times that the event loop stood still for more than 50 ms."),
     _counter("shadow_proxy_tunnels_total", "connections", PROXY, "Connections that became WebSockets."),
     _gauge("shadow_proxy_connections", "connections", PROXY, "Clients' connections that are open."),
     _gauge("shadow_proxy_active", "requests", PROXY, "Requests that are being answered."),

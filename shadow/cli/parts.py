@@ -206,6 +206,7 @@ def export_proxy(metrics: Metrics, proxy: Proxy) -> None:
         metrics.raise_to("shadow_proxy_upstream_failures_total", count, kind=kind)
     metrics.raise_to("shadow_proxy_retries_total", counters.retries)
     metrics.raise_to("shadow_proxy_tunnels_total", counters.tunnels)
+    metrics.raise_to("shadow_proxy_stalls_total", counters.stalls)
     metrics.raise_to("shadow_proxy_fallbacks_total", counters.fallbacks)
     metrics.set("shadow_proxy_connections", snapshot.open_clients)
     metrics.set("shadow_proxy_active", snapshot.active)

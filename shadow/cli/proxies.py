@@ -6,6 +6,7 @@ import logging
 import os
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -27,6 +28,7 @@ from shadow.errors import Usage
 from shadow.metrics import Metrics
 from shadow.ports import Log
 from shadow.proxy.config import Limits, ProxySettings
+from shadow.proxy.counters import ProxyCounters
 from shadow.proxy.routing import Routing, RoutingFollower
 from shadow.proxy.server import Proxy, run
 from shadow.settings.settings import Settings
@@ -124,7 +126,8 @@ def _serve_one(
         routing = Routing()
         if kind is Proxy:
             stack.callback(_following(settings, log_, routing).stop)
-        proxy_ = kind(own, writer=writer, encode=encode, partitions=partitions, routing=routing)
+        counters = ProxyCounters(observe=partial(metrics.observe, "shadow_proxy_overhead_seconds"))
+        proxy_ = kind(own, writer=writer, encode=encode, partitions=partitions, counters=counters, routing=routing)
         admin = _admin_server(settings, metrics, readiness, proxy_, admin_port, member)
         stack.callback(admin.stop)
 

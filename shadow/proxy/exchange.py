@@ -100,6 +100,7 @@ class Exchange:
         "_is_started",
         "_out",
         "_out_bytes",
+        "_own_s",
         "_pool",
         "_replay",
         "_request_ended_at",
@@ -142,6 +143,7 @@ class Exchange:
         self._connection: UpstreamConnection | None = None
         self._dial: asyncio.Task[None] | None = None
         self._replay: bytes | None = None
+        self._own_s: float | None = None
         self._body = _NO_BODY
         self._closes = False
         self._has_written = self._is_started = self._begun = self._is_over = self._upstream_blocked = False
@@ -191,13 +193,15 @@ class Exchange:
             self._connect()
         elif self._connection is not None:
             self._write()
+        if self._connection is not None and self._request_ended_at:
+            self._own_s = time.monotonic() - self._request_ended_at
         if self._connection is None and self._out_bytes > self._context.settings.limits.buffer_bytes_max:
             self._asker.block(True)
 
     def client_left(self) -> None:
         """Cancel the upstream's work; nobody waits for the answer."""
         if self._end():
-            self._context.counters.count_request(0, time.monotonic() - (self._request_ended_at or self._began_at))
+            self._context.counters.count_request(0)
             self._context.mirror.drop(self._copy, self._copy.request.reason or ABORTED)
 
     def discard(self) -> bool:
@@ -372,7 +376,7 @@ class Exchange:
         self._connection = None
         counters = self._context.counters
         counters.tunnels += 1
-        counters.count_request(101, time.monotonic() - self._began_at)
+        counters.count_request(101)
         self._end()
         self._context.mirror.drop(self._copy, EXCLUDED)
         self._asker.tunnel(connection.transport, connection.connection_lost)
@@ -433,7 +437,8 @@ class Exchange:
             return
         now_s = time.monotonic()
         copy, ended_at = self._copy, self._request_ended_at
-        self._context.counters.count_request(copy.status, now_s - (ended_at or self._began_at))
+        own_s = None if self._own_s is None else self._own_s + now_s - self._touched_at
+        self._context.counters.count_request(copy.status, own_s)
         if not ended_at:
             # Answered before the request was read whole: half a request is no evidence.
             self._context.mirror.drop(copy, copy.request.reason or ABORTED)

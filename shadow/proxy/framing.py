@@ -64,12 +64,16 @@ class ChunkedReader:
     """A chunked body. Strict: no white space around sizes, CR LF everywhere, extensions bounded.
 
     `trailers` holds the fields behind the last chunk once the body has ended.
+
+    Args:
+        is_request: Whether a client sends it, of whom more is refused.
     """
 
-    __slots__ = ("_extensions", "_held", "_limits", "_remaining", "_state", "trailers")
+    __slots__ = ("_extensions", "_held", "_limits", "_refuses_underscores", "_remaining", "_state", "trailers")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, is_request: bool = False) -> None:
         self._limits = limits
+        self._refuses_underscores = is_request and limits.refuses_underscores
         self._state = _AT_SIZE
         self._held = b""
         self._remaining = 0
@@ -134,7 +138,7 @@ class ChunkedReader:
             return data[2:]
         stop = data.find(b"\r\n\r\n")
         if stop >= 0 and stop <= self._limits.trailer_bytes_max:
-            self.trailers = trailer_fields(data[: stop + 2])
+            self.trailers = trailer_fields(data[: stop + 2], refuses_underscores=self._refuses_underscores)
             return data[stop + 4 :]
         if len(data) > self._limits.trailer_bytes_max or stop >= 0:
             raise Rejected(400, f"The trailer section has more than {self._limits.trailer_bytes_max} bytes.")

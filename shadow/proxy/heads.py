@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import httptools
 
-from shadow.proxy.config import APPEND, KEEP, Limits
+from shadow.proxy.config import APPEND, KEEP, NEVER_RECORDED, Limits
 
 Field = tuple[bytes, bytes, bytes]
 """Name as sent, name in lower case, value."""
@@ -49,6 +49,7 @@ _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"host"})
 _SPECIAL: Final = _HOP_BY_HOP | _FRAMING | {b"expect"}
 _OWN: Final = b"x-shadow"
 _FORWARDED: Final = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"})
+_CREDENTIALS: Final = frozenset(name.encode() for name in NEVER_RECORDED)
 _WEBSOCKET: Final = b"websocket"
 
 
@@ -165,16 +166,22 @@ def request_head(raw: bytes, limits: Limits) -> RequestHead:
     return head
 
 
-def check_start(raw: bytes, limits: Limits) -> None:
+def check_start(raw: bytes, limits: Limits, checked: int = 0) -> None:
     """Refuse the beginning of a head that can become none, so that its sender is not waited for.
+
+    Args:
+        checked: So many of the bytes have passed before; of a sender of single bytes not all are read each time.
 
     Raises:
         Rejected: If no continuation of these bytes would be read.
     """
-    if len(raw) > limits.head_bytes_max or _BROKEN_LINE.search(raw):
+    if len(raw) > limits.head_bytes_max or _BROKEN_LINE.search(raw, max(0, checked - 2)):
         raise _why(raw, limits)
-    line, found, _ = raw.partition(b"\r\n")
-    if found:
+    end = raw.find(b"\r\n")
+    if 0 <= end < checked - 1:
+        return
+    line = raw if end < 0 else raw[:end]
+    if end >= 0:
         if _LINE.fullmatch(line) is None:
             raise _why(raw, limits)
     elif len(line) > limits.target_bytes_max + 64:
@@ -229,7 +236,7 @@ def _request_fields(raw_fields: bytes, method: bytes, minor: int, limits: Limits
             head.is_shadow = head.is_shadow or (lower == _OWN and value == b"1")
             continue
         if may_have_underscores and b"_" in name:
-            raise Rejected(400, f"The header name {name.decode('latin-1')} has an underscore, which others read as -.")
+            raise _underscore(name)
         fields.append((name, lower, value))
         values[lower] = values[lower] + b", " + value if lower in values else value
     if head.is_chunked and head.content_length is not None:
@@ -243,6 +250,10 @@ def _request_fields(raw_fields: bytes, method: bytes, minor: int, limits: Limits
         has_body = head.is_chunked or head.content_length
         head.upgrades = b"upgrade" in connection and minor == 1 and method == b"GET" and not has_body
     return head
+
+
+def _underscore(name: bytes) -> Rejected:
+    return Rejected(400, f"The field name {name.decode('latin-1')} has an underscore, which others read as -.")
 
 
 def _take_special(head: RequestHead, lower: bytes, value: bytes, connection: list[bytes]) -> None:
@@ -427,8 +438,8 @@ def _read_answer_fields(head: AnswerHead, raw_fields: bytes) -> None:
         _drop_listed(fields, values, connection)
 
 
-def trailer_fields(raw: bytes) -> list[Field]:
-    """Read a trailer section (without the empty line).
+def trailer_fields(raw: bytes, *, refuses_underscores: bool = False) -> list[Field]:
+    """Read a trailer section (without the empty line); credentials have no place in one, and are left out.
 
     Raises:
         Rejected: If it is malformed, or holds a field that says where a message ends or goes.
@@ -441,6 +452,8 @@ def trailer_fields(raw: bytes) -> list[Field]:
         lower = name.lower()
         if lower in _FRAMING:
             raise Rejected(400, "A trailer must not hold Host or a framing field.")
-        if lower not in _HOP_BY_HOP and not lower.startswith(_OWN):
+        if refuses_underscores and b"_" in name:
+            raise _underscore(name)
+        if lower not in _HOP_BY_HOP and lower not in _CREDENTIALS and not lower.startswith(_OWN):
             fields.append((name, lower, value.strip(b" \t")))
     return fields

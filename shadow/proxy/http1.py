@@ -35,6 +35,7 @@ class ClientConnection(asyncio.Protocol):
     """One connection of a client."""
 
     __slots__ = (
+        "_checked",
         "_clients",
         "_context",
         "_deadline_s",
@@ -71,6 +72,7 @@ class ClientConnection(asyncio.Protocol):
         self._tunnel: TunnelSide | None = None
         self.hop = Hop(b"", b"http", context.settings.forwarded)
         self._leading = 0
+        self._checked = 0
         self._paused = 0
         self._head_since_s = 0.0
         self._touched_s = time.monotonic()
@@ -143,7 +145,7 @@ class ClientConnection(asyncio.Protocol):
             while data and self._state in (_HEAD, _BODY):
                 data = self._read_head(data) if self._state == _HEAD else self._read_body(data)
         except Rejected as rejected:
-            self._refuse(rejected)
+            self._refuse(rejected, has_body=not data.startswith(b"HEAD "))
             return
         if data:
             self._keep(data)
@@ -166,13 +168,14 @@ class ClientConnection(asyncio.Protocol):
             self._leading += 1
             if self._leading > _LEADING_LINES_MAX:
                 raise Rejected(400, "There are too many empty lines before the request.")
-            data = data[2:]
-        end = data.find(b"\r\n\r\n") + 4
+            data, self._checked = data[2:], 0
+        end = data.find(b"\r\n\r\n", max(0, self._checked - 3)) + 4
         if end == 3:
             if data:
-                check_start(data, limits)
-            self._inbox = data
+                check_start(data, limits, self._checked)
+            self._inbox, self._checked = data, len(data)
             return b""
+        self._checked = 0
         head = request_head(data[:end], limits)
         if passed_through(head, self._context.via):
             raise Rejected(508, "The request has passed through this proxy before.")
@@ -188,7 +191,7 @@ class ClientConnection(asyncio.Protocol):
         if self._is_write_blocked:
             exchange.client_blocks(True)  # The last answer is still being taken.
         if head.is_chunked:
-            self._reader = ChunkedReader(self._context.settings.limits)
+            self._reader = ChunkedReader(self._context.settings.limits, is_request=True)
         elif head.content_length:
             self._reader = LengthReader(head.content_length)
         else:
@@ -300,21 +303,21 @@ class ClientConnection(asyncio.Protocol):
             exchange.client_left()
         self._transport.abort()
 
-    def _refuse(self, rejected: Rejected) -> None:
+    def _refuse(self, rejected: Rejected, *, has_body: bool = True) -> None:
         """Answer a request that is not passed on, and end the connection."""
         self._context.counters.count_malformed(rejected.status)
         exchange, self._exchange = self._exchange, None
         if exchange is not None and exchange.discard():
             self.break_off()
             return
-        self._write_refusal(rejected)
+        self._write_refusal(rejected, has_body=has_body)
 
-    def _write_refusal(self, rejected: Rejected) -> None:
+    def _write_refusal(self, rejected: Rejected, *, has_body: bool = True) -> None:
         body = rejected.reason.encode() + b"\n"
         phrase = HTTPStatus(rejected.status).phrase.encode()
         self.write(
             b"HTTP/1.1 %d %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
-            b"Connection: close\r\n\r\n%b" % (rejected.status, phrase, len(body), body)
+            b"Connection: close\r\n\r\n%b" % (rejected.status, phrase, len(body), body if has_body else b"")
         )
         self._linger()
 

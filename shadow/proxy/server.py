@@ -34,6 +34,7 @@ _SWEEP_S_MIN = 0.02
 _SWEEP_S_MAX = 0.5
 _BACKLOG = 1024
 _SWITCH_S = 0.001
+_STALL_S = 0.05
 
 
 class Proxy:
@@ -73,6 +74,7 @@ class Proxy:
         self._context: Context | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweep_s = _sweep_s(settings)
+        self._swept_s = 0.0
         self._is_on = True
 
     @property
@@ -101,6 +103,7 @@ class Proxy:
         )
         self._context = self._new_context()
         self._context.mirror.start()
+        self._swept_s = time.monotonic()
         self._sweeper = loop.call_later(self._sweep_s, self._sweep)
         await self._server.start_serving()
 
@@ -215,6 +218,9 @@ class Proxy:
         # First the next turn: whatever goes wrong in this one, time-outs must go on being looked at.
         self._sweeper = asyncio.get_running_loop().call_later(self._sweep_s, self._sweep)
         now_s = time.monotonic()
+        if now_s - self._swept_s > self._sweep_s + _STALL_S:
+            self._counters.stalls += 1
+        self._swept_s = now_s
         for client in list(self._clients):
             client.check(now_s)
         context = self._started()

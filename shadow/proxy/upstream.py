@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import select
 from collections import deque
 from typing import Final, Protocol, cast
@@ -13,6 +14,7 @@ from shadow.proxy.heads import AnswerHead, Field, Rejected, answer_head
 
 _FRESH_S: Final = 0.05
 """An idle connection younger than this is not asked whether its peer has closed it."""
+_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 
 
 class AnswerTaker(Protocol):
@@ -105,6 +107,7 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection. `taker` is whoever waits for the answer; None while idle."""
 
     __slots__ = (
+        "_checked",
         "_fd",
         "_got_bytes",
         "_has_eof",
@@ -127,6 +130,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.address = address
         self._fd = -1
         self._held = b""
+        self._checked = 0
         self._head: AnswerHead | None = None
         self._reader: BodyReader | None = None
         self._interims = 0
@@ -202,11 +206,12 @@ class UpstreamConnection(asyncio.Protocol):
             data, self._held = self._held + data, b""
         limits = self._keeper.limits
         while data:
-            end = data.find(b"\r\n\r\n") + 4
+            end = data.find(b"\r\n\r\n", max(0, self._checked - 3)) + 4
             if end == 3 or end > limits.answer_head_bytes_max:
-                _check_start(data, limits.answer_head_bytes_max)
-                self._held = data
+                _check_start(data, limits.answer_head_bytes_max, self._checked)
+                self._held, self._checked = data, len(data)
                 return None
+            self._checked = 0
             head = answer_head(data[:end])
             data = data[end:]
             if head.status >= 200:
@@ -283,10 +288,10 @@ class UpstreamConnection(asyncio.Protocol):
             self.taker.upstream_blocks(False)
 
 
-def _check_start(data: bytes, bytes_max: int) -> None:
+def _check_start(data: bytes, bytes_max: int, checked: int) -> None:
     if len(data) > bytes_max:
         raise Rejected(502, f"The upstream's answer has a head of more than {bytes_max} bytes.")
-    if not b"HTTP/1.".startswith(data[:7]) or b"\n" in data.replace(b"\r\n", b""):
+    if not b"HTTP/1.".startswith(data[:7]) or _BARE_LF.search(data, max(0, checked - 1)):
         raise Rejected(502, "The upstream's answer is not HTTP/1.")
 
 

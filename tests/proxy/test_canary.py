@@ -88,12 +88,15 @@ def expected(share: float, sessions: int = 40) -> dict[int, bytes]:
 
 @contextmanager
 def canary(tmp_path: Path, kafka: ApacheKafka) -> Iterator[tuple[Stack, Decisions]]:
-    with Upstream(named(b"production")) as production, Upstream(named(b"candidate")) as candidate:
-        with Stack(tmp_path, kafka.bootstrap, NOWHERE, production=production.port) as stack:
-            stack.create_topics()
-            stack.start_proxy()
-            with closing(Decisions(stack, candidate.port)) as decisions:
-                yield stack, decisions
+    with (
+        Upstream(named(b"production")) as production,
+        Upstream(named(b"candidate")) as candidate,
+        Stack(tmp_path, kafka.bootstrap, NOWHERE, production=production.port) as stack,
+    ):
+        stack.create_topics()
+        stack.start_proxy()
+        with closing(Decisions(stack, candidate.port)) as decisions:
+            yield stack, decisions
 
 
 def test_the_share_follows_the_decisions(tmp_path, kafka):
@@ -110,8 +113,8 @@ def test_the_share_follows_the_decisions(tmp_path, kafka):
 
 def test_without_kafka_the_share_ends_and_the_switch_works(tmp_path):
     """
-    Kafka is killed: within its bound every session is production's. `shadow off` works meanwhile. Kafka is back: so is the
-    share, once it is switched on.
+    Kafka is killed: within its bound every session is production's. `shadow off` works meanwhile. Kafka is back: so is
+    the share, once it is switched on.
     """
     with ApacheKafka() as kafka, canary(tmp_path, kafka) as (stack, decisions):
         command = CommandLine(tmp_path)

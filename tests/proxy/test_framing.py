@@ -342,3 +342,21 @@ def test_a_chunk_extension_without_an_end_is_refused():
     with pytest.raises(Rejected):
         for _ in range(10_000):
             reader.feed(b"5;" if not reader._held else b"x")
+
+
+def test_a_trailer_is_held_to_the_names_of_a_head():
+    """Of a request, names with an underscore are refused, as in its head; credentials are left out on both sides."""
+    last = b"0\r\nX-Sum: 1\r\nAuthorization: Bearer secret\r\n\r\n"
+    reader = ChunkedReader(Limits(), is_request=True)
+    assert reader.feed(last) == ([], b"")
+    assert [(b"X-Sum", b"x-sum", b"1")] == reader.trailers
+    with pytest.raises(Rejected, match="X_Sum has an underscore"):
+        ChunkedReader(Limits(), is_request=True).feed(b"0\r\nX_Sum: 1\r\n\r\n")
+    assert ChunkedReader(Limits()).feed(b"0\r\nX_Sum: 1\r\n\r\n") == ([], b"")
+
+
+def test_a_refused_head_request_gets_no_body():
+    """RFC 9110, section 9.3.2: an answer to HEAD has none, whoever gives it."""
+    with Upstream(echo) as upstream, running(upstream.port) as proxy, connect(proxy.port) as client:
+        client.send(b"HEAD / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n")
+        assert client.rest().endswith(b"Connection: close\r\n\r\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,9 +76,12 @@ def test_requests_are_shared_copied_once_and_summed(tmp_path, kafka, upstream):
         processes = {copy.origin.process.rpartition("/")[2] for copy in copies}
         # Each connection falls to one of two by its ports' hash: 2^-99 that all fall to one.
         assert {"1", "2"} == processes
-        assert 'shadow_proxy_requests_total{code_class="2xx"} %d.0' % (first + 100) in metrics_text(
-            stack.tree["admin"]["proxy"]
-        )
+        answered = f'shadow_proxy_requests_total{{code_class="2xx"}} {first + 100}.0'
+        assert answered in metrics_text(stack.tree["admin"]["proxy"])
+        observed = re.search(r"shadow_proxy_overhead_seconds_count (\d+)", metrics_text(stack.tree["admin"]["proxy"]))
+        assert observed is not None
+        # One of sixteen, counted by each process on its own.
+        assert (first + 100) // 16 - 1 <= int(observed[1]) <= (first + 100) // 16
         assert 0 == stack.ended("proxy")
         finals = stack.final_reports()
         assert first + 100 == sum(report.seen for _, report in finals)

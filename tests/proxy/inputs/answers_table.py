@@ -214,11 +214,13 @@ HEADS: tuple[AnswerCase, ...] = (
         "",
         "fields for one hop",
         "RFC 9110 7.6.1",
-        answered(_FIVE, b"Connection: X-Hop", b"X-Hop: 1", b"Keep-Alive: 5", b"X-Shadow-Request: 0-7", body=b"hello"),
+        answered(
+            _FIVE, b"Connection: X-Hop", b"X-Hop: 1", b"Keep-Alive: 5", b"X-Shadow-Request: forged", body=b"hello"
+        ),
         200,
         b"hello",
         reuses=True,
-        gone=(b"X-Hop", b"Keep-Alive", b"0-7"),
+        gone=(b"X-Hop", b"Keep-Alive", b"forged"),
     ),
 )
 
