@@ -29,6 +29,8 @@ NEVER = 10_000_000
 class Stack:
     """A run on these services; topics, run and ports are its own. A context manager: all processes are stopped.
 
+    `fallen` says which processes ended without being asked to.
+
     Args:
         bootstrap: Kafka, for the processes and for reading what they wrote.
         change: Changes the configuration before it is written.
@@ -58,6 +60,7 @@ class Stack:
         self._command.environment |= environment or {}
         self._supervisor = Supervisor(folder)
         self.log = KafkaLog({"bootstrap.servers": bootstrap})
+        self.fallen: list[str] = []
         self.topics: dict[str, Any] = self.tree["topics"]
 
     def __enter__(self) -> Stack:
@@ -130,10 +133,14 @@ class Stack:
             return 0
 
     def wait_ready(self, roles: Iterable[str] = ROLES) -> None:
-        """Wait until these roles can work; a process that ended by itself fails the test."""
+        """Wait until these roles can work; one that ended by itself is noted in `fallen` and started again."""
 
         def are_ready() -> bool:
-            self._supervisor.check()
+            for child in self._supervisor.children:
+                if (code := child.process.poll()) is not None:
+                    self.fallen.append(f"{child.name} ended with exit code {code}: {child.last_lines(1)}")
+                    self._supervisor.stop([child.name])
+                    self.start(child.name)
             return all(self.readiness(role) == 200 for role in roles)
 
         wait_until(are_ready, "all roles are ready", 120.0)

@@ -81,6 +81,7 @@ class Timeline:
         direct: Requests to production itself at the same time: what the machine does to everybody.
         sent: Requests in all through the proxy.
         failures: Of any phase, and of the moments between two.
+        fallen: Our processes that ended by themselves.
         accounts: At every scrape, in order.
         final: After the last request.
         exit_code: Of the proxy, asked to end.
@@ -91,6 +92,7 @@ class Timeline:
     direct: dict[str, Phase] = field(default_factory=dict)
     sent: int = 0
     failures: list[str] = field(default_factory=list)
+    fallen: list[str] = field(default_factory=list)
     accounts: list[Account] = field(default_factory=list)
     final: Account = NOTHING
     copies: list[tuple[int, MirroredRequest]] = field(default_factory=list)
@@ -139,7 +141,7 @@ def play(name: str, stack: Stack, component: Component, pace: Pace) -> Timeline:
         _play_phases(timeline, stack, component, pace, load, direct)
     timeline.sent = load.answered
     timeline.final = stack.settled(load.answered)
-    timeline.failures = load.failures
+    timeline.failures, timeline.fallen = load.failures, stack.fallen
     timeline.accounts = scraper.accounts
     timeline.exit_code = stack.ended("proxy")
     timeline.copies = stack.copies()
