@@ -194,10 +194,8 @@ def run_shape(load: Load, shape: str, names: Sequence[str], kafka: ApacheKafka, 
                 found[name], half = measure(load, target, shape, half)
             print(f"{shape}: {name} done", file=sys.stderr, flush=True)
             time.sleep(1.0)
-    print(
-        f"\n**{SHAPES[shape]}**, latencies at {half:,} requests/s\n\n{table({n: found[n] for n in TARGETS if n in found})}",
-        flush=True,
-    )
+    shown = table({name: found[name] for name in TARGETS if name in found})
+    print(f"\n**{SHAPES[shape]}**, latencies at {half:,} requests/s\n\n{shown}", flush=True)
     return found
 
 
@@ -213,10 +211,10 @@ def main() -> int:
             load = Load(go_program("load", Path(__file__).parent / "proxy" / "load"), chosen.seconds)
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shadow-bench-")))
             kafka = stack.enter_context(ApacheKafka())
+            peers = f"NGINX {nginx_version(nginx_program())}, Envoy {envoy_version(envoy_program())}"
             print(
-                f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, NGINX "
-                f"{nginx_version(nginx_program())}, Envoy {envoy_version(envoy_program())}, Apache Kafka {kafka.version}; "
-                f"{CONNECTIONS} connections, {chosen.seconds} s each"
+                f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {peers}, Apache Kafka "
+                f"{kafka.version}; {CONNECTIONS} connections, {chosen.seconds} s each"
             )
             for shape in chosen.shapes:
                 run_shape(load, shape, chosen.targets, kafka, folder)

@@ -25,7 +25,10 @@ server {{
     listen {listen};
     keepalive_requests 1000000000;
     client_max_body_size 10m;
-    location / {{ proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; proxy_pass http://production; }}
+    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+    proxy_buffering off;
+    location / {{ proxy_pass http://production; }}
 }}
 """
 NGINX_MIRROR: Final = """
