@@ -90,7 +90,7 @@ def differs(sent: bytes, loop: MemoryLoop) -> list[str]:
 
 
 @pytest.mark.parametrize("case", each(REQUESTS))
-def test_three_readers_agree_on_the_corpus(loop: MemoryLoop, case: Case):
+def test_p11_three_readers_agree_on_the_corpus(loop: MemoryLoop, case: Case):
     """
     Of every request of the tables, what the proxy forwards is what h11 and llhttp read in the client's bytes.
     """
@@ -98,7 +98,7 @@ def test_three_readers_agree_on_the_corpus(loop: MemoryLoop, case: Case):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_three_readers_agree_on_mutations(loop: MemoryLoop, seed: int):
+def test_p11_three_readers_agree_on_mutations(loop: MemoryLoop, seed: int):
     """
     Of 1,000 mutations of the tables each has the same messages for all three, as far as the proxy accepts it.
     """
@@ -109,7 +109,7 @@ def test_three_readers_agree_on_mutations(loop: MemoryLoop, seed: int):
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(7200)
-def test_three_readers_agree_on_a_million_mutations(loop: MemoryLoop):
+def test_p11_three_readers_agree_on_a_million_mutations(loop: MemoryLoop):
     """
     The same for a million mutations.
     """
