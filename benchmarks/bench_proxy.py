@@ -214,7 +214,7 @@ def main() -> int:
             peers = f"NGINX {nginx_version(nginx_program())}, Envoy {envoy_version(envoy_program())}"
             print(
                 f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {peers}, Apache Kafka "
-                f"{kafka.version}; {CONNECTIONS} connections, {chosen.seconds} s each"
+        X connections, {chosen.seconds} s each"
             )
             for shape in chosen.shapes:
                 run_shape(load, shape, chosen.targets, kafka, folder)
