@@ -213,8 +213,8 @@ def main() -> int:
             kafka = stack.enter_context(ApacheKafka())
             peers = f"NGINX {nginx_version(nginx_program())}, Envoy {envoy_version(envoy_program())}"
             print(
-                f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {peers}, Apache Kafka "
-        X connections, {chosen.seconds} s each"
+                f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {peers}, "
+                f"Apache Kafka {kafka.version}; {CONNECTIONS} connections, {chosen.seconds} s each"
             )
             for shape in chosen.shapes:
                 run_shape(load, shape, chosen.targets, kafka, folder)
