@@ -55,6 +55,11 @@ class LogWriter(Protocol):
         """Serve delivery callbacks that are due; never waits."""
         ...
 
+    @property
+    def waiting(self) -> int:
+        """Records accepted that are neither acknowledged nor failed, as far as `poll` has seen."""
+        ...
+
     def flush(self, timeout_s: float) -> int:
         """Wait until everything is acknowledged; returns how many records are still queued."""
         ...
@@ -180,7 +185,13 @@ class Log(Protocol):
 
     is_log_append_time: bool
 
-    def writer(self, *, queue_bytes_max: int = 64 << 20) -> LogWriter: ...
+    def writer(self, *, queue_bytes_max: int = 64 << 20, tells_success: bool = True) -> LogWriter:
+        """A producer of its own.
+
+        Args:
+            tells_success: False: `on_delivery` is called where a delivery failed only, which is cheaper by far.
+        """
+        ...
 
     def reader(self) -> LogReader: ...
 

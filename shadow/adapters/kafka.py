@@ -30,9 +30,11 @@ class KafkaLog:
         self._is_embedded = is_embedded
         self.is_log_append_time = not is_embedded
 
-    def writer(self, *, queue_bytes_max: int = 64 << 20) -> KafkaWriter:
+    def writer(self, *, queue_bytes_max: int = 64 << 20, tells_success: bool = True) -> KafkaWriter:
         """An idempotent producer with a bounded queue."""
-        return KafkaWriter(self._properties, queue_bytes_max, is_embedded=self._is_embedded)
+        return KafkaWriter(
+            self._properties, queue_bytes_max, is_embedded=self._is_embedded, tells_success=tells_success
+        )
 
     def reader(self) -> KafkaReader:
         """A reader without partitions."""

@@ -27,9 +27,12 @@ class KafkaWriter:
         properties: librdkafka's properties.
         queue_bytes_max: Bound of everything accepted and not yet acknowledged.
         is_embedded: Whether the broker is the embedded one, which reads no compressed batches.
+        tells_success: Whether callbacks are called for what was delivered, and not for failures only.
     """
 
-    def __init__(self, properties: Mapping[str, str], queue_bytes_max: int, *, is_embedded: bool) -> None:
+    def __init__(
+        self, properties: Mapping[str, str], queue_bytes_max: int, *, is_embedded: bool, tells_success: bool = True
+    ) -> None:
         self._properties: dict[str, Any] = {
             "linger.ms": "5",
             "compression.type": "none" if is_embedded else "lz4",
@@ -39,6 +42,7 @@ class KafkaWriter:
             "enable.idempotence": "true",
             "queue.buffering.max.kbytes": str(max(1, queue_bytes_max >> 10)),
             "queue.buffering.max.messages": "0",
+            "delivery.report.only.error": not tells_success,
         }
         self._health = Health()
         self._producer = client(Producer, self._properties, self._health)
@@ -92,6 +96,11 @@ class KafkaWriter:
         """Serve delivery callbacks that are due; never waits."""
         self._producer.poll(0)
         self._serve()
+
+    @property
+    def waiting(self) -> int:
+        """Records accepted that are neither acknowledged nor failed."""
+        return len(self._producer)
 
     def flush(self, timeout_s: float) -> int:
         """Wait until everything is acknowledged; returns how many records are still queued."""

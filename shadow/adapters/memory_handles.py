@@ -36,9 +36,10 @@ class _Queued:
 class MemoryWriter:
     """Implements `shadow.ports.LogWriter`; as with Kafka, only `poll` and `flush` free the queue."""
 
-    def __init__(self, log: MemoryLog, queue_bytes_max: int) -> None:
+    def __init__(self, log: MemoryLog, queue_bytes_max: int, *, tells_success: bool = True) -> None:
         self._log = log
         self._queue_bytes_max = queue_bytes_max
+        self._tells_success = tells_success
         self._bytes = 0
         self._queue: deque[_Queued] = deque()
         self._done: deque[tuple[_Queued, str | None, int]] = deque()
@@ -91,8 +92,14 @@ class MemoryWriter:
                     return
                 queued, error, offset = self._done.popleft()
                 self._bytes -= queued.size
-            if queued.on_delivery is not None:
+            if queued.on_delivery is not None and (self._tells_success or error is not None):
                 queued.on_delivery(error, offset)
+
+    @property
+    def waiting(self) -> int:
+        """Records accepted whose fate `poll` has not told."""
+        with self._log.changed:
+            return len(self._queue) + len(self._done)
 
     def flush(self, timeout_s: float) -> int:
         """Serve callbacks and say how many records are still queued; waits no longer than it must."""

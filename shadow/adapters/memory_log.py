@@ -56,9 +56,9 @@ class MemoryLog:
         self._writers: list[MemoryWriter] = []
         self._is_up = True
 
-    def writer(self, *, queue_bytes_max: int = 64 << 20) -> MemoryWriter:
+    def writer(self, *, queue_bytes_max: int = 64 << 20, tells_success: bool = True) -> MemoryWriter:
         """A writer of its own queue."""
-        writer = MemoryWriter(self, queue_bytes_max)
+        writer = MemoryWriter(self, queue_bytes_max, tells_success=tells_success)
         with self.changed:
             self._writers.append(writer)
         return writer

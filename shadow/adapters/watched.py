@@ -18,6 +18,8 @@ Told = Callable[[bool], object]
 ACKNOWLEDGED_S: Final = 5.0
 """A producer whose records wait longer than this without a single acknowledgement is cut off."""
 
+_HEARERS_MAX: Final = 1024
+
 _HANDLES: Final = frozenset({"reader", "group", "admin", "decisions"})
 """Methods of a log whose results ask the broker themselves."""
 _SILENT: Final = frozenset({"close", "pause", "resume", "seek", "assign", "positions", "writer"})
@@ -80,8 +82,11 @@ class Deliveries:
         self._writer = writer
         self._told = told
         self._clock = clock
-        self._waiting = 0
+        self._written = 0
+        self._settled = 0
+        self._failed = 0
         self._moved_s = 0.0
+        self._hearers: dict[OnDelivery | None, OnDelivery] = {}
 
     def write(
         self,
@@ -94,29 +99,47 @@ class Deliveries:
         on_delivery: OnDelivery | None = None,
     ) -> bool:
         """Queue one record."""
+        hearer = self._hearers.get(on_delivery) or self._hearer(on_delivery)
+        is_taken = self._writer.write(topic, partition, key=key, value=value, headers=headers, on_delivery=hearer)
+        if is_taken:
+            if self._written == self._settled:
+                self._moved_s = self._clock()
+            self._written += 1
+        return is_taken
 
+    def _hearer(self, on_delivery: OnDelivery | None) -> OnDelivery:
         def delivered(error: str | None, offset: int) -> None:
-            self._waiting -= 1
-            self._moved_s = self._clock()
-            self._told(error is None)
+            if error is not None:
+                self._failed += 1
+                self._told(False)
             if on_delivery is not None:
                 on_delivery(error, offset)
 
-        is_taken = self._writer.write(topic, partition, key=key, value=value, headers=headers, on_delivery=delivered)
-        if is_taken:
-            if self._waiting == 0:
-                self._moved_s = self._clock()
-            self._waiting += 1
-        return is_taken
+        if len(self._hearers) >= _HEARERS_MAX:
+            self._hearers.clear()
+        self._hearers[on_delivery] = delivered
+        return delivered
+
+    @property
+    def waiting(self) -> int:
+        """Records accepted that are neither acknowledged nor failed."""
+        return self._writer.waiting
 
     def look(self) -> None:
         """Tell False where records wait and none was acknowledged for a while; called before the metric is read."""
-        if self._waiting > 0 and self._clock() - self._moved_s > ACKNOWLEDGED_S:
+        if self._written > self._settled and self._clock() - self._moved_s > ACKNOWLEDGED_S:
             self._told(False)
 
     def poll(self) -> None:
-        """Serve delivery callbacks that are due."""
+        """Serve delivery callbacks that are due, and tell True where something was acknowledged."""
+        failed = self._failed
         self._writer.poll()
+        settled = self._written - self._writer.waiting
+        if settled > self._settled:
+            self._moved_s = self._clock()
+            if settled - self._settled > self._failed - failed:
+                self._told(True)
+            self._settled = settled
 
     def flush(self, timeout_s: float) -> int:
         """Wait until everything is acknowledged; returns how many records are still queued."""

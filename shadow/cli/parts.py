@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from shadow.adapters.calls import Budget, Model
+from shadow.adapters.masked import MaskedModel
 from shadow.adapters.model_http import HttpModel
 from shadow.adapters.model_python import PythonModel
 from shadow.adapters.rewrite import rewrite_from_settings
@@ -17,6 +18,7 @@ from shadow.errors import Unavailable, Usage
 from shadow.metrics import Metrics
 from shadow.ports import Log
 from shadow.proxy.config import Endpoint, Health, MirrorSettings, ProxySettings, Redaction, SlicesOf, Timeouts
+from shadow.proxy.redact import Redactor, Unredactable
 from shadow.proxy.server import Proxy
 from shadow.records.requests import MirroredRequest, Origin
 from shadow.settings.settings import Settings
@@ -82,7 +84,7 @@ def proxy_settings(settings: Settings) -> ProxySettings:
         ),
         listen_host=host,
         listen_port=port,
-        redaction=Redaction(headers=tuple(proxy.redact.headers), json=tuple(proxy.redact.json_paths)),
+        redaction=_redaction(settings),
         timeouts=Timeouts(
             head_s=times.header,
             body_s=times.body,
@@ -98,6 +100,11 @@ def proxy_settings(settings: Settings) -> ProxySettings:
         upstream_tls=_client_tls(settings) if proxy.is_upstream_tls else None,
         candidate_tls=_client_tls(settings),
     )
+
+
+def _redaction(settings: Settings) -> Redaction:
+    redact = settings.proxy.redact
+    return Redaction(headers=tuple(redact.headers), json=tuple(redact.json_paths))
 
 
 def _listen_tls(settings: Settings) -> ssl.SSLContext | None:
@@ -132,11 +139,24 @@ def _quota_slices(settings: Settings, keys: tuple[str, ...]) -> SlicesOf:
 
 
 def model_of(settings: Settings, role: str) -> Model:
-    """The model that a role's worker asks.
+    """The model that a role's worker asks; its replies are masked as the proxy masks what it copies.
 
     Raises:
         Usage: If the configuration has no such worker, or its model cannot be made.
     """
+    model = _bare_model_of(settings, role)
+    redactor = Redactor(_redaction(settings))
+
+    def mask(body: bytes, headers: Mapping[str, str]) -> bytes | None:
+        try:
+            return redactor.body(body, headers)
+        except Unredactable:
+            return None
+
+    return MaskedModel(model, mask) if settings.proxy.redact.json_paths else model
+
+
+def _bare_model_of(settings: Settings, role: str) -> Model:
     worker = settings.workers.get(role)
     if worker is None:
         raise Usage(f"workers.{role} is not configured; workers are {', '.join(settings.workers)}")

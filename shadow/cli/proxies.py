@@ -119,7 +119,7 @@ def _serve_one(
     # Fails open: ready as soon as it listens, whatever Kafka does.
     readiness = Readiness("not listening yet")
     with ExitStack() as stack:
-        writer = Deliveries(log_.writer(queue_bytes_max=settings.proxy.mirror.queue), told)
+        writer = Deliveries(log_.writer(queue_bytes_max=settings.proxy.mirror.queue, tells_success=False), told)
         stack.callback(writer.close)
         partitions = parts.Partitions(log_, settings.topics.requests)
         stack.callback(partitions.stop)

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Final
 
 from shadow.errors import InvalidRecord
-from shadow.ports import LogWriter
+from shadow.ports import LogWriter, OnDelivery
 from shadow.proxy import accounts as reasons
 from shadow.proxy.accounts import Accounts
 from shadow.proxy.config import MirrorSettings
@@ -37,6 +37,8 @@ _GATHER_S: Final = 0.005
 _PAUSE_S: Final = 0.001
 _BURST_S: Final = 0.0005
 _COMPLAINT_S: Final = 5.0
+_PATIENCE_S: Final = 3.0
+"""How long copies wait, after the start, for the number of partitions; then they are counted as `kafka_down`."""
 _DOTS: Final = re.compile(r"(?i)/(?:\.|%2e){1,2}(?:/|%2f|\\|%5c|\Z)")
 
 Encode = Callable[[object], bytes]
@@ -81,8 +83,9 @@ class Mirror:
         self._released_bytes = 0
         self._queue: queue.SimpleQueue[Copy | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="shadow-mirror", daemon=True)
+        self._hearers: dict[int, OnDelivery] = {}
         self._deadline: float | None = None
-        self._complained_at = float("-inf")
+        self._complained_at = self._patient_until = float("-inf")
 
     @property
     def held_bytes(self) -> int:
@@ -157,6 +160,7 @@ class Mirror:
 
     def _run(self) -> None:
         report_at = time.monotonic() + self._settings.report_interval_s
+        self._patient_until = time.monotonic() + _PATIENCE_S
         is_stopping = False
         while not is_stopping:
             is_stopping = self._write_waiting(report_at)
@@ -177,6 +181,9 @@ class Mirror:
         to be interrupted (see `shadow.proxy.server`), and between two bursts this thread sleeps.
         """
         waiting = self._queue
+        if self._waits_for_partitions():
+            time.sleep(_GATHER_S)
+            return False
         try:
             copy = waiting.get(timeout=max(0.0, min(_POLL_S, report_at - time.monotonic())))
         except queue.Empty:
@@ -193,6 +200,11 @@ class Mirror:
                 time.sleep(_GATHER_S)
                 return False
         return True
+
+    def _waits_for_partitions(self) -> bool:
+        """Whether copies are kept, bounded as always, since the log has just not been asked yet where they go."""
+        is_new = self._deadline is None and time.monotonic() < self._patient_until
+        return is_new and self._known_partitions() is None
 
     def _write(self, copy: Copy) -> None:
         held = copy.held_bytes
@@ -249,7 +261,7 @@ class Mirror:
             key=copy.key.encode("utf-8", "surrogatepass"),
             value=value,
             headers=log_headers(copy),
-            on_delivery=partial(self._delivered, partition),
+            on_delivery=self._hearer(partition),
         )
         try:
             is_taken = write()
@@ -267,6 +279,14 @@ class Mirror:
                 self._counters.copies += 1
             else:
                 self.accounts.drop(partition, reasons.QUEUE_FULL)
+
+    def _hearer(self, partition: int) -> OnDelivery:
+        """What is told of a partition's copies: one function for all of them."""
+        try:
+            return self._hearers[partition]
+        except KeyError:
+            hearer = self._hearers[partition] = partial(self._delivered, partition)
+            return hearer
 
     def _delivered(self, partition: int, error: str | None, offset: int) -> None:
         if error is not None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
+from urllib.parse import unquote_to_bytes
 
 import jsonpath
 import orjson
@@ -20,6 +21,7 @@ import orjson
 from shadow.proxy.config import NEVER_RECORDED, RECORDED, Redaction
 
 MASK: Final = "***"
+_SEPARATOR: Final = re.compile(rb"([&;])")
 
 
 class Unredactable(Exception):
@@ -40,8 +42,7 @@ class Redactor:
             self._paths = [jsonpath.compile(path) for path in redaction.json]
         except jsonpath.JSONPathError as error:
             raise ValueError(f"A JSON path of redact.json cannot be read: {error}.") from error
-        query = b"|".join(re.escape(name.encode()) for name in redaction.query)
-        self._query = re.compile(rb"(?i)([?&](?:" + query + rb")=)[^&]*") if query else None
+        self._parameters = frozenset(name.lower().encode() for name in redaction.query)
 
     def headers(self, fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
         """The fields (lower-case name, value) that may be recorded."""
@@ -49,10 +50,19 @@ class Redactor:
         return {name.decode("latin-1"): _text(value) for name, value in fields if name in names}
 
     def target(self, target: bytes) -> str:
-        """A request target with the values of credential parameters masked."""
-        if self._query is not None and b"?" in target:
-            target = self._query.sub(rb"\1" + MASK.encode(), target)
+        """A request target with the values of credential parameters masked, however their names are written."""
+        path, found, query = target.partition(b"?")
+        if found and b"=" in query and self._parameters:
+            pieces = _SEPARATOR.split(query)
+            pieces[::2] = [self._parameter(piece) for piece in pieces[::2]]
+            target = path + found + b"".join(pieces)
         return _text(target)
+
+    def _parameter(self, piece: bytes) -> bytes:
+        name, found, _ = piece.partition(b"=")
+        # What follows a bracket makes an array of it, for some servers.
+        plain = unquote_to_bytes(name.replace(b"+", b" ")).strip().lower().partition(b"[")[0]
+        return name + found + MASK.encode() if found and plain in self._parameters else piece
 
     def body(self, body: bytes, headers: Mapping[str, str]) -> bytes:
         """A body with the configured JSON paths masked; the same bytes where no path is configured.

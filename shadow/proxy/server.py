@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import logging
 import os
@@ -35,6 +36,7 @@ _SWEEP_S_MAX = 0.5
 _BACKLOG = 1024
 _SWITCH_S = 0.001
 _STALL_S = 0.05
+_GC_THRESHOLDS = (20_000, 20, 20)
 
 
 class Proxy:
@@ -264,6 +266,10 @@ def run(
     """
     # The mirror's thread may hold the interpreter for one burst, and not for the default 5 ms.
     sys.setswitchinterval(_SWITCH_S)
+    # Nothing of a request is in a cycle, so looking for cycles rarely costs nothing but time; what is loaded stays.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
     return uvloop.run(_serve(proxy, drain_s, delay_s, on_ready, on_drain))
 
 

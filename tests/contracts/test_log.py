@@ -225,3 +225,18 @@ def test_single_records_are_read_by_offset(case: LogCase) -> None:
     assert case.admin.read_at(topic, 0, []) == []
     with pytest.raises(BrokenEvidence, match="offset 1000 is not in the log"):
         case.admin.read_at(topic, 0, [5, 1000])
+
+
+def test_a_writer_that_tells_failures_only(case: LogCase) -> None:
+    """
+    What is delivered is not told, and shows in `waiting`, which falls to 0.
+    """
+    topic, told = case.topic(), list[tuple[str | None, int]]()
+    writer = case.writer(tells_success=False)
+    for number in range(3):
+        assert writer.write(
+            topic, 0, key=b"", value=b"%d" % number, on_delivery=lambda error, offset: told.append((error, offset))
+        )
+    assert writer.waiting > 0
+    assert 0 == writer.flush(PATIENCE_S)
+    assert ([], 0) == (told, writer.waiting)

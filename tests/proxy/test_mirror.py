@@ -17,6 +17,7 @@ from shadow.proxy.redact import Redactor, Unredactable
 from shadow.proxy.sampling import key_of, partition_of, rate_of, u_of
 from shadow.stream.account import Accounts, Mark
 from tests.proxy.kit import (
+    PARTITIONS,
     Connection,
     RecordingWriter,
     Running,
@@ -397,3 +398,31 @@ def test_the_highest_rate_wins():
     assert rate_of(0.1, {"a": 0.5, "b": 0.9}, ["a"]) == 0.5
     assert rate_of(0.6, {"a": 0.5}, ["a"]) == 0.6
     assert rate_of(0.1, {"a": 0.5}, []) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("query", "recorded"),
+    [
+        ("api_key=secret&q=1", "api_key=***&q=1"),
+        ("q=1&API%5FKEY=secret", "q=1&API%5FKEY=***"),
+        ("q=1;token=secret;r=2", "q=1;token=***;r=2"),
+        ("api_key[]=secret&api_key%5Ba%5D=secret", "api_key[]=***&api_key%5Ba%5D=***"),
+        ("token", "token"),
+        ("tokens=kept&a=b=token=c", "tokens=kept&a=b=token=c"),
+        ("+token=secret", "+token=***"),
+    ],
+)
+def test_credentials_in_a_query_are_masked_however_they_are_written(query, recorded):
+    """Encoded names, both separators and brackets; what only looks like one stays."""
+    redactor = Redactor(Redaction())
+    assert f"/v1/chat?{recorded}" == redactor.target(f"/v1/chat?{query}".encode())
+
+
+def test_copies_wait_for_the_number_of_partitions_after_the_start():
+    """Requests that come before the topic is known are copied once it is, and none is lost."""
+    known: list[int] = []
+    with Upstream(echo) as upstream, running(upstream.port, partitions=lambda: known[0] if known else None) as proxy:
+        ask(proxy, 20)
+        known.append(PARTITIONS)
+        assert (20, {}) == proxy.settled(20)
+        assert 20 == len(proxy.writer.copies())

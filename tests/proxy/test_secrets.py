@@ -31,13 +31,6 @@ ROUNDS = 3
 """Every request is sent so often, so that both partitions have something to count."""
 
 
-GAPS = {
-    "query name that is encoded": "the proxy compares the names of query parameters as they were sent, not decoded",
-    "candidate's JSON": "the worker records its model's answer as it is; redact.json is applied by the proxy alone",
-}
-"""Places from which a secret does get out today, each with its cause."""
-
-
 def candidate(planted: Planted, connection: Connection) -> None:
     """Serve one connection: a model that answers with a secret at a path that is to be masked, and in its headers."""
     fields = [b"Content-Type: application/json", f"Set-Cookie: id={planted['candidate cookie']}".encode()]
@@ -134,19 +127,8 @@ def test_p13_no_secret_is_anywhere(played: Played) -> None:
     """
     None of the planted secrets is in any topic, file, value, log, metric, dead letter or request to the candidate.
     """
-    safe = {place: secret for place, secret in played.planted.items() if place not in GAPS}
-    assert len(safe) >= 20
-    assert set() == leaks(safe, played.sinks)
-
-
-@pytest.mark.parametrize(
-    "place", [pytest.param(place, marks=pytest.mark.xfail(strict=True, reason=cause)) for place, cause in GAPS.items()]
-)
-def test_p13_a_known_gap(played: Played, place: str) -> None:
-    """
-    A secret in this place is nowhere either; whoever closes the gap takes it out of the list.
-    """
-    assert set() == leaks({place: played.planted[place]}, played.sinks)
+    assert len(played.planted) >= 20
+    assert set() == leaks(played.planted, played.sinks)
 
 
 def test_p13_what_may_be_recorded_is_found(played: Played) -> None:
