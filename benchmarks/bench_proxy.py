@@ -1,9 +1,9 @@
 """Shadow's proxy beside NGINX and Envoy: one upstream, one load, one run.
 
-    python -m benchmarks.bench_proxy [--seconds 8] [--targets direct nginx …] [--shapes small large stream]
+    python -m benchmarks.bench_proxy [--seconds 8] [--rate 500] [--targets direct nginx …] [--shapes small large …]
 
 For each shape of traffic every target first serves as many requests as it can over 32 connections; then all serve half
-of what Shadow's proxy reached, at which the latencies are taken. CPU time is user and system time of the proxy's
+of what Shadow's proxy reached, or the given rate, at which the latencies are taken. CPU time is user and system time of the proxy's
 processes by /proc, with all their threads (Kafka's client's too), divided by the requests answered. Load, upstream and
 the server that takes the peers' copies are one program (benchmarks/proxy/load).
 """
@@ -184,10 +184,11 @@ def table(found: dict[str, Measured]) -> str:
     return "\n".join(lines)
 
 
-def run_shape(load: Load, shape: str, names: Sequence[str], kafka: ApacheKafka, folder: Path) -> dict[str, Measured]:
-    """One shape on all targets; Shadow's proxy first, since half of its rate is the others' load."""
+def run_shape(
+    load: Load, shape: str, names: Sequence[str], kafka: ApacheKafka, folder: Path, half: int
+) -> dict[str, Measured]:
+    """One shape on all targets; Shadow's proxy first, since half of its rate is the load where none is given."""
     found: dict[str, Measured] = {}
-    half = 0
     with load.server(folder) as production, load.server(folder) as copies:
         for name in sorted(names, key=lambda name: name != "shadow"):
             with TARGETS[name][1](Ports(production, copies), kafka, folder / f"{shape}-{name}") as target:
@@ -205,6 +206,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=8, help="length of each measurement")
     parser.add_argument("--targets", nargs="+", choices=list(TARGETS), default=list(TARGETS))
     parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
+    parser.add_argument("--rate", type=int, default=0, help="requests a second at which the latencies are taken")
     chosen = parser.parse_args()
     try:
         with ExitStack() as stack:
@@ -217,7 +219,7 @@ def main() -> int:
                 f"Apache Kafka {kafka.version}; {CONNECTIONS} connections, {chosen.seconds} s each"
             )
             for shape in chosen.shapes:
-                run_shape(load, shape, chosen.targets, kafka, folder)
+                run_shape(load, shape, chosen.targets, kafka, folder, chosen.rate)
     except (EnvironmentMissing, ServiceMissing, ShadowError) as trouble:
         print(f"bench-proxy: {trouble}", file=sys.stderr)
         return 2

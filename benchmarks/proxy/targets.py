@@ -25,6 +25,7 @@ server {{
     listen {listen};
     keepalive_requests 1000000000;
     client_max_body_size 10m;
+    client_body_buffer_size 256k;
     proxy_http_version 1.1;
     proxy_set_header Connection "";
     proxy_buffering off;
@@ -36,6 +37,7 @@ server {{
     listen {listen};
     keepalive_requests 1000000000;
     client_max_body_size 10m;
+    client_body_buffer_size 256k;
     location / {{ mirror /mirror; proxy_pass http://{production}; }}
     location = /mirror {{ internal; proxy_pass http://{copies}$request_uri; }}
 }}
@@ -47,6 +49,7 @@ server {{
     listen {listen};
     keepalive_requests 1000000000;
     client_max_body_size 10m;
+    client_body_buffer_size 256k;
     proxy_http_version 1.1;
     proxy_set_header Connection "";
     location / {{ mirror /mirror; proxy_pass http://production; }}
