@@ -3,9 +3,9 @@
     python -m benchmarks.bench_proxy [--seconds 8] [--rate 500] [--targets direct nginx …] [--shapes small large …]
 
 For each shape of traffic every target first serves as many requests as it can over 32 connections; then all serve half
-of what Shadow's proxy reached, or the given rate, at which the latencies are taken. CPU time is user and system time of the proxy's
-processes by /proc, with all their threads (Kafka's client's too), divided by the requests answered. Load, upstream and
-the server that takes the peers' copies are one program (benchmarks/proxy/load).
+of what Shadow's proxy reached, or the given rate, at which the latencies are taken. CPU time is user and system time of
+the proxy's processes by /proc, with all their threads (Kafka's client's too), divided by the requests answered. Load,
+upstream and the server that takes the peers' copies are one program (benchmarks/proxy/load).
 """
 
 from __future__ import annotations
