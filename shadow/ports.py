@@ -121,6 +121,10 @@ class LogAdmin(Protocol):
 
     def topic(self, name: str) -> TopicState | None: ...
 
+    def partitions(self, name: str) -> int | None:
+        """Number of partitions of a topic, None where there is none; asks for less than `topic`."""
+        ...
+
     def ends(self, topic: str) -> list[tuple[int, int]]:
         """(first offset, offset behind the last record) of each partition."""
         ...

@@ -70,7 +70,7 @@ class KafkaAdmin:
 
     def create_topics(self, partitions_by_topic: Mapping[str, int], config: Mapping[str, Mapping[str, str]]) -> None:
         """Create those that do not exist, and wait until the broker knows them."""
-        missing = {name: count for name, count in partitions_by_topic.items() if self.topic(name) is None}
+        missing = {name: count for name, count in partitions_by_topic.items() if self._known(name) is None}
         if not missing:
             return
         replicas = 1 if self._is_embedded else -1
@@ -102,6 +102,15 @@ class KafkaAdmin:
         """Partitions and settings, None where there is no such topic."""
         state = self._known(name)
         return None if state is None else replace(state, config=self._settings(name))
+
+    def partitions(self, name: str) -> int | None:
+        """Number of partitions, None where there is no such topic; only metadata are asked for.
+
+        A process that waits for Kafka asks this again and again. librdkafka 2.16.0 aborted one (`rd_kafka_enq_once_...
+        refcnt > 0`) that asked for the settings of a topic as its broker came up.
+        """
+        state = self._known(name)
+        return None if state is None else state.partitions
 
     def _known(self, name: str) -> TopicState | None:
         with self._lock:

@@ -180,6 +180,11 @@ class MemoryAdmin:
         """Partitions and settings, None where there is no such topic."""
         return self._log.state(name)
 
+    def partitions(self, name: str) -> int | None:
+        """Number of partitions, None where there is no such topic."""
+        state = self._log.state(name)
+        return None if state is None else state.partitions
+
     def ends(self, topic: str) -> list[tuple[int, int]]:
         """(first offset, offset behind the last record) of each partition."""
         state = self._log.state(topic)

@@ -154,7 +154,7 @@ def _without_topic(settings: Settings, log_: Log) -> Unavailable | None:
     """The trouble of a log that answers and has no decisions topic yet; None where it is another one."""
     admin = log_.admin()
     try:
-        if admin.topic(settings.topics.decisions) is not None:
+        if admin.partitions(settings.topics.decisions) is not None:
             return None
     except Unavailable:
         return None

@@ -6,6 +6,7 @@ import os
 import ssl
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from shadow.adapters.calls import Budget, Model
@@ -49,12 +50,9 @@ class Partitions:
         admin = self._log.admin()
         try:
             while not self._stop.is_set():
-                try:
-                    state = admin.topic(self._topic)
-                except Unavailable:
-                    state = None  # the proxy counts its copies as `kafka_down` meanwhile
-                if state is not None:
-                    self._known = state.partitions
+                with suppress(Unavailable):  # the proxy counts its copies as `kafka_down` meanwhile
+                    self._known = admin.partitions(self._topic)
+                if self._known:
                     return
                 self._stop.wait(PARTITIONS_S)
         finally:

@@ -240,3 +240,10 @@ def test_a_writer_that_tells_failures_only(case: LogCase) -> None:
     assert writer.waiting > 0
     assert 0 == writer.flush(PATIENCE_S)
     assert ([], 0) == (told, writer.waiting)
+
+
+def test_the_number_of_partitions(case: LogCase) -> None:
+    """
+    Of a topic that is there, and none of one that is not.
+    """
+    assert (3, None) == (case.admin.partitions(case.topic(3)), case.admin.partitions("nobody-made-this"))
