@@ -132,14 +132,14 @@ def _answers(outcome: Outcome, requests: Reading) -> list[Answer]:
     methods = [seen.method for seen in requests.messages]
     received = bytes(outcome.received)
     if counters.malformed:
-        # The one behind the live ones was refused, and a refusal has a body whatever was asked. The mark was live, too.
+        # The one behind the live ones was refused. The mark was live, too.
         methods = methods[: sum(number for status, number in counters.requests.items() if status) - 1]
     try:
         answers, rest = answers_by_h11(received, [*methods, b"GET"], has_ended=outcome.has_ended)
     except h11.RemoteProtocolError:
-        if requests.methods[len(methods) :] != [b"HEAD"]:
+        if not counters.malformed and requests.methods[len(methods) :] != [b"HEAD"]:
             raise
-        # An early answer to HEAD has no body.
+        # An early answer to HEAD has no body, nor has the refusal of what begins as HEAD, be it malformed behind that.
         answers, rest = answers_by_h11(received, [*methods, b"HEAD"], has_ended=outcome.has_ended)
     if outcome.was_open:
         assert len(answers) <= len(methods)
