@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 from shadow.adapters.avro import encode
@@ -103,7 +104,11 @@ def test_the_share_follows_the_decisions(tmp_path, kafka):
     """Each step reaches the sessions that it names, and a rollback none; how soon is printed."""
     with canary(tmp_path, kafka) as (stack, decisions):
         assert expected(0.0) == served(stack.port)
-        for share in (0.05, 0.25, 0.5, 0.0):
+        # Each step changes who serves some of these sessions, so that none is in force before it was decided.
+        shares = (0.1, 0.25, 0.5, 0.0)
+        steps = [expected(share) for share in (0.0, *shares)]
+        assert all(before != after for before, after in pairwise(steps))
+        for share in shares:
             decisions.share(share)
             began = time.monotonic()
             wait_until(lambda share=share: expected(share) == served(stack.port), f"a share of {share}")
