@@ -50,6 +50,11 @@ class Asker(Protocol):
 
     @property
     def hop(self) -> Hop: ...
+    @property
+    def is_gone(self) -> bool:
+        """Whether its connection is ending, so that it gets nothing more."""
+        ...
+
     def answered(self, *, closes: bool) -> None: ...
     def tunnel(self, upstream: asyncio.Transport, upstream_lost: Lost) -> None:
         """Pass bytes both ways from now on."""
@@ -370,6 +375,10 @@ class Exchange:
 
     def upgraded(self, connection: UpstreamConnection, head: AnswerHead, behind: bytes) -> None:
         """Leave the connections to each other; the exchange ends here, and is counted as excluded."""
+        if self._asker.is_gone:
+            self._connection = connection
+            self.client_left()
+            return
         lines = [b"HTTP/1.1 101 %b\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" % head.reason]
         lines += [b"%b: %b\r\n" % (name, value) for name, _, value in head.fields]
         self._asker.write(b"".join([*lines, b"\r\n", behind]))

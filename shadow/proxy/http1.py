@@ -227,6 +227,11 @@ class ClientConnection(asyncio.Protocol):
             self._resume(_FULL)
 
     @property
+    def is_gone(self) -> bool:
+        """See `Asker`."""
+        return self._transport.is_closing()
+
+    @property
     def waiting_bytes(self) -> int:
         """What the client sent ahead of its turn."""
         return len(self._inbox)

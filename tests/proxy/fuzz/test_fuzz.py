@@ -38,6 +38,24 @@ def fuzz(folder: Path, time_s: int, *options: str) -> tuple[int, int]:
     return int(units[1]), int(coverage[1])
 
 
+FOUND = (
+    # The client resets as the upstream grants it a WebSocket: there is no tunnel then, and none is counted.
+    b"\x00\xff\xffGET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n\x00!\x00|"
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nConnection: Upgrade\r\n",
+)
+"""What broke a promise once."""
+
+
+@pytest.mark.parametrize("found", FOUND)
+def test_what_was_found_once_keeps_every_promise(found: bytes):
+    """
+    Inputs on which the fuzzing stopped.
+    """
+    with memory_loop() as loop:
+        scene = scene_of(found)
+        check(scene, play(scene, loop, SMALL))
+
+
 def test_seeds_keep_every_promise():
     """
     Each seed by itself, so that a broken promise is seen here with its input and not at the fuzzing's end.
