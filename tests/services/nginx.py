@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 import subprocess
-import tempfile
 from functools import cache
-from pathlib import Path
-from typing import Self
 
-from shadow.adapters.embedded import LOOPBACK, ServerProcess
+from shadow.adapters.embedded import ServerProcess
 from tests.services import ServiceMissing
+from tests.services.server import Server, listens
 
 # Whatever NGINX writes stays in its own directory; in the packaged configuration these are the system's places.
 _MAIN = """\
@@ -32,7 +29,7 @@ http {
 """
 
 
-class Nginx:
+class Nginx(Server):
     """One NGINX in a directory of its own; a context manager.
 
     Args:
@@ -45,60 +42,24 @@ class Nginx:
     """
 
     def __init__(self, part: str, port: int) -> None:
+        super().__init__("nginx")
         self._part = part
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._process: ServerProcess | None = None
         self.port = port
 
     @property
     def version(self) -> str:
         return nginx_version(nginx_program())
 
-    @property
-    def pid(self) -> int:
-        """Its main process, while it runs."""
-        assert self._process is not None, "it was started"
-        return self._process.pid
-
-    def start(self) -> Self:
-        program = nginx_program()
-        self._temporary = tempfile.TemporaryDirectory(prefix="shadow-nginx-")
-        directory = Path(self._temporary.name)
-        (directory / "nginx.conf").write_text(_MAIN)
-        (directory / "part.conf").write_text(self._part)
-        try:
-            self._process = ServerProcess(
-                [program, "-p", str(directory), "-c", str(directory / "nginx.conf"), "-e", "stderr"],
-                log_path=directory / "nginx.log",
-                cwd=directory,
-            )
-            self._process.wait_until(self._serves, timeout_s=20.0)
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def stop(self) -> None:
-        """End it and remove its directory."""
-        if self._process is not None:
-            self._process.stop()
-            self._process = None
-        if self._temporary is not None:
-            self._temporary.cleanup()
-            self._temporary = None
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def _serves(self) -> bool:
-        try:
-            socket.create_connection((LOOPBACK, self.port), timeout=1.0).close()
-        except OSError:
-            return False
-        return True
+    def _launch(self) -> None:
+        main = self.directory / "nginx.conf"
+        main.write_text(_MAIN)
+        (self.directory / "part.conf").write_text(self._part)
+        self._process = ServerProcess(
+            [nginx_program(), "-p", str(self.directory), "-c", str(main), "-e", "stderr"],
+            log_path=self.directory / "nginx.log",
+            cwd=self.directory,
+        )
+        self._process.wait_until(lambda: listens(self.port), timeout_s=20.0)
 
 
 def nginx_program() -> str:

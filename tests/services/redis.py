@@ -6,17 +6,15 @@ import re
 import shutil
 import socket
 import subprocess
-import tempfile
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
-from typing import Self
 
 from shadow.adapters.embedded import LOOPBACK, ServerProcess, free_port
 from tests.services import ServiceMissing
+from tests.services.server import Server
 
 
-class RedisServer:
+class RedisServer(Server):
     """One redis-server in a directory of its own, on a free loopback port; a context manager.
 
     Args:
@@ -30,10 +28,9 @@ class RedisServer:
     """
 
     def __init__(self, *, is_durable: bool = False, arguments: tuple[str, ...] = ()) -> None:
+        super().__init__("redis")
         self._is_durable = is_durable
         self._arguments = arguments
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._process: ServerProcess | None = None
         self.port = 0
 
     @property
@@ -44,65 +41,24 @@ class RedisServer:
     def version(self) -> str:
         return redis_version(redis_program())
 
-    @property
-    def pid(self) -> int | None:
-        """Process id while it runs."""
-        return self._process.pid if self._process is not None and self._process.is_running else None
-
-    @property
-    def directory(self) -> Path:
-        """Holds redis.log and the data.
-
-        Raises:
-            RuntimeError: If it was not started, or was stopped.
-        """
-        if self._temporary is None:
-            raise RuntimeError("redis-server has no directory before its start and after its stop")
-        return Path(self._temporary.name)
-
-    def start(self) -> Self:
-        program = redis_program()
-        self._temporary = tempfile.TemporaryDirectory(prefix="shadow-redis-")
-        self.port = free_port()
-        try:
-            self._launch(program)
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def kill(self) -> None:
-        """End it at once (SIGKILL)."""
-        if self._process is not None:
-            self._process.kill()
-
     def restart(self) -> None:
         """Start again on the same directory and port; stops it first where it runs."""
         if self._process is not None:
             self._process.stop()
-        self._launch(redis_program())
+        self._run()
 
-    def stop(self) -> None:
-        """End it and remove its data."""
-        if self._process is not None:
-            self._process.stop()
-            self._process = None
-        if self._temporary is not None:
-            self._temporary.cleanup()
-            self._temporary = None
+    def _launch(self) -> None:
+        self.port = free_port()
+        self._run()
 
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def _launch(self, program: str) -> None:
+    def _run(self) -> None:
         keeps = "yes" if self._is_durable else "no"
         place = ["--port", str(self.port), "--bind", LOOPBACK, "--dir", str(self.directory), "--daemonize", "no"]
         rules = ["--save", "", "--appendonly", keeps, "--maxmemory-policy", "noeviction"]
         self._process = ServerProcess(
-            [program, *place, *rules, *self._arguments], log_path=self.directory / "redis.log", cwd=self.directory
+            [redis_program(), *place, *rules, *self._arguments],
+            log_path=self.directory / "redis.log",
+            cwd=self.directory,
         )
         self._process.wait_until(self._serves, timeout_s=20.0)
 

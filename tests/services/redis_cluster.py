@@ -11,9 +11,8 @@ from typing import Self
 import redis
 from redis.exceptions import RedisError
 
-from shadow.adapters.embedded import LOOPBACK
+from shadow.adapters.embedded import LOOPBACK, free_port
 from tests.services import ServiceMissing
-from tests.services.kafka_cluster import distinct_ports
 from tests.services.redis import RedisServer
 
 _PAIRS = 3
@@ -40,9 +39,9 @@ class RedisCluster:
         if program is None:
             raise ServiceMissing("redis-cli is not installed (Debian: apt-get install redis-tools)")
         try:
-            for bus_port in distinct_ports(2 * _PAIRS):
+            for _ in range(2 * _PAIRS):
                 cluster = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port")
-                self.nodes.append(RedisServer(is_durable=True, arguments=(*cluster, str(bus_port))).start())
+                self.nodes.append(RedisServer(is_durable=True, arguments=(*cluster, str(free_port()))).start())
             self._join(program)
         except BaseException:
             self.stop()
