@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator
+from typing import Any
 
 import confluent_kafka
 import pytest
 
+from shadow.adapters import embedded
 from shadow.adapters.embedded import EmbeddedBroker, EmbeddedMissing, EmbeddedStore
 from tests.services import ServiceMissing, unavailable
 from tests.services.kafka import ApacheKafka, java_program, java_version
@@ -85,6 +87,25 @@ def embedded_store(request: pytest.FixtureRequest) -> Iterator[EmbeddedStore]:
 def used(config: pytest.Config) -> dict[str, str]:
     """Versions of the services that this session really started, by name."""
     return config.stash.setdefault(_versions, {})
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the test processes that run side by side from choosing one port for two servers."""
+    if worker := getattr(config, "workerinput", None):
+        place, count = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+        embedded.take_ports_from(range(15_000 + place, 32_000, count))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that reports which services this one started."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["services"] = used(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Remember what a test process that ends has started."""
+    used(node.config).update(getattr(node, "workeroutput", {}).get("services", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

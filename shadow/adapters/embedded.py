@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -31,8 +31,6 @@ from shadow.errors import Unavailable, Usage
 LOOPBACK = "127.0.0.1"
 
 _PORTS = range(15_000, 32_000)
-# A generator of its own: tests and users' code seed the common one.
-_NEXT_PORT = itertools.cycle(random.Random().sample(_PORTS, len(_PORTS)))
 _START_ATTEMPTS = 3
 
 # Runs between fork and exec, in an interpreter of its own: `preexec_fn` may deadlock where the parent has threads.
@@ -56,6 +54,20 @@ class EmbeddedMissing(Usage):
         )
 
 
+def _shuffled(ports: range) -> Iterator[int]:
+    # A generator of its own: tests and users' code seed the common one.
+    return itertools.cycle(random.Random().sample(ports, len(ports)))
+
+
+_next_port = _shuffled(_PORTS)
+
+
+def take_ports_from(ports: range) -> None:
+    """Let `free_port` choose from these only: programs that run side by side are then given no port twice."""
+    global _next_port
+    _next_port = _shuffled(ports)
+
+
 def free_port() -> int:
     """Find a free TCP port on 127.0.0.1, below the range from which the system takes the ports of clients.
 
@@ -66,7 +78,7 @@ def free_port() -> int:
     Raises:
         Unavailable: If 200 ports in a row are taken.
     """
-    for port in itertools.islice(_NEXT_PORT, 200):
+    for port in itertools.islice(_next_port, 200):
         if _is_free(port):
             return port
     raise Unavailable(f"no free port found on {LOOPBACK} in 200 tries between {_PORTS.start} and {_PORTS.stop - 1}")

@@ -172,19 +172,25 @@ def consume(consumer: Consumer, max_records: int, timeout_s: float) -> list[Any]
     return [first, *consumer.consume(max_records - 1, 0)] if max_records > 1 else [first]
 
 
-def check_reachable(consumer: Consumer, health: Health, timeout_s: float = 1.0) -> None:
-    """Ask for metadata after trouble was reported, since a client does not tell when it is over.
+def check_reachable(consumer: Consumer, health: Health, *, has_records: bool) -> None:
+    """Ask for metadata after trouble was reported: a client does not tell when it is over, nor twice that it goes on.
+
+    Args:
+        has_records: Whether records were just read. They may have been fetched before the trouble, so they do not
+            end it; but they are given out first.
 
     Raises:
-        Unavailable: If the trouble goes on.
+        Unavailable: If the trouble goes on, and there are no records.
     """
     if health.trouble is None:
         return
     trouble = health.trouble
     try:
-        consumer.list_topics(timeout=timeout_s)
+        consumer.list_topics(timeout=0.1 if has_records else 1.0)
     except KafkaException as raised:
-        raise Unavailable(f"kafka does not answer: {trouble}") from raised
+        if not has_records:
+            raise Unavailable(f"kafka does not answer: {trouble}") from raised
+        return
     health.trouble = None
 
 

@@ -123,11 +123,9 @@ class KafkaGroup:
                 record = record_of(message)
                 self._positions[record.partition] = record.offset + 1
                 records.append(record)
-        if records:
-            self._health.trouble = None
-        else:
+        if not records:
             self._raise_trouble()
-            check_reachable(self._consumer, self._health)
+        check_reachable(self._consumer, self._health, has_records=bool(records))
         return records
 
     def _adopt(self) -> None:

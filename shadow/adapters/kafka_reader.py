@@ -94,12 +94,9 @@ class KafkaReader:
             if record.offset >= self._positions.get(place, record.offset + 1):
                 self._positions[place] = record.offset + 1
                 records.append(record)
-        if records:
-            self._health.trouble = None
-        else:
-            # What was read before an error is given out first.
+        if not records:  # what was read before an error is given out first
             self._raise_trouble()
-            check_reachable(self._consumer, self._health)
+        check_reachable(self._consumer, self._health, has_records=bool(records))
         return records
 
     def _raise_trouble(self) -> None:

@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from confluent_kafka import Consumer, KafkaError
 
 from shadow.adapters.kafka import KafkaLog
-from shadow.adapters.kafka_client import ClientLog
+from shadow.adapters.kafka_client import ClientLog, Health, check_reachable, client
 from shadow.errors import Unavailable, Usage
 from tests.contracts.conftest import PATIENCE_S, until
 from tests.services import ServiceMissing
@@ -64,6 +65,20 @@ def test_reading_from_a_broker_that_is_away_says_so(nowhere: str, capfd: pytest.
         until(lambda: reader.read(10, 0.2))
     reader.close()
     assert capfd.readouterr() == ("", "")
+
+
+def test_records_that_were_fetched_do_not_hide_that_the_broker_is_away(nowhere: str) -> None:
+    """
+    The client tells once that no broker is left. Records of the same call may be older, so they are given out, and
+    the next call without records still says it.
+    """
+    health = Health()
+    consumer = client(Consumer, {"bootstrap.servers": nowhere, "group.id": "g"}, health)
+    health.on_error(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+    check_reachable(consumer, health, has_records=True)
+    with pytest.raises(Unavailable):
+        check_reachable(consumer, health, has_records=False)
+    consumer.close()
 
 
 def test_records_are_delivered_once_over_a_killed_broker(broker: ApacheKafka) -> None:
