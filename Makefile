@@ -38,7 +38,7 @@ services:
 	@command -v java >/dev/null 2>&1 || echo "java is missing; Apache Kafka needs Java 17 or newer" >&2
 
 test: setup services ## every test that is not marked soak, calibration, fuzz or kubernetes
-	$(PYTEST) -q -m "not ($(MARKED))"
+	$(PYTEST) -q -n 2 --dist loadfile --no-loadscope-reorder -m "not ($(MARKED))"
 
 soak: setup services ## long runs under load and faults
 	$(PYTEST) -q -s -m soak

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import confluent_kafka
@@ -17,6 +18,21 @@ from tests.services.kafka import ApacheKafka, java_program, java_version
 from tests.services.redis import RedisServer
 
 _versions = pytest.StashKey[dict[str, str]]()
+
+LONG = (
+    "cli/test_start",
+    "proxy/failopen",
+    "proxy/fuzz/test_fuzz",
+    "test_wheel",
+    "chaos",
+    "answers",
+    "cli",
+    "proxy",
+    "flow",
+    "replay",
+    "calibration",
+)
+"""Beginnings of the files that take minutes. They come first, so that no test process is left alone with one."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -94,6 +110,17 @@ def pytest_configure(config: pytest.Config) -> None:
     if worker := getattr(config, "workerinput", None):
         place, count = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
         embedded.take_ports_from(range(15_000 + place, 32_000, count))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first."""
+    root = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        path = item.path.relative_to(root).as_posix() if item.path.is_relative_to(root) else ""
+        return next((number for number, start in enumerate(LONG) if path.startswith(start)), len(LONG))
+
+    items.sort(key=place)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
