@@ -145,7 +145,7 @@ class ClientConnection(asyncio.Protocol):
             while data and self._state in (_HEAD, _BODY):
                 data = self._read_head(data) if self._state == _HEAD else self._read_body(data)
         except Rejected as rejected:
-            self._refuse(rejected, has_body=not data.startswith(b"HEAD "))
+            self._refuse(rejected, data)
             return
         if data:
             self._keep(data)
@@ -308,16 +308,21 @@ class ClientConnection(asyncio.Protocol):
             exchange.client_left()
         self._transport.abort()
 
-    def _refuse(self, rejected: Rejected, *, has_body: bool = True) -> None:
-        """Answer a request that is not passed on, and end the connection."""
+    def _refuse(self, rejected: Rejected, data: bytes = b"") -> None:
+        """Answer a request that is not passed on, and end the connection.
+
+        Args:
+            data: What has come of its head, where that is not whole.
+        """
         self._context.counters.count_malformed(rejected.status)
         exchange, self._exchange = self._exchange, None
+        is_head = data.lstrip(b"\r\n").startswith(b"HEAD ") if exchange is None else exchange.method == b"HEAD"
         if exchange is not None and exchange.discard():
             self.break_off()
             return
-        self._write_refusal(rejected, has_body=has_body)
+        self._write_refusal(rejected, has_body=not is_head)
 
-    def _write_refusal(self, rejected: Rejected, *, has_body: bool = True) -> None:
+    def _write_refusal(self, rejected: Rejected, *, has_body: bool) -> None:
         body = rejected.reason.encode() + b"\n"
         phrase = HTTPStatus(rejected.status).phrase.encode()
         self.write(
@@ -354,7 +359,8 @@ class ClientConnection(asyncio.Protocol):
         elif self._state == _HEAD:
             if self._head_since_s:
                 if now_s - self._head_since_s > times.head_s:
-                    self._refuse(Rejected(408, f"The header section did not end within {times.head_s:g} s."))
+                    slow = Rejected(408, f"The header section did not end within {times.head_s:g} s.")
+                    self._refuse(slow, self._inbox)
             elif now_s - self._touched_s > times.idle_s:
                 self._linger()
         elif self._tunnel is not None:
@@ -376,7 +382,7 @@ class ClientConnection(asyncio.Protocol):
         if has_begun:
             self.break_off()
         else:
-            self._write_refusal(rejected)
+            self._write_refusal(rejected, has_body=exchange.method != b"HEAD")
 
     def retire(self) -> None:
         """Close, if no request is being read or answered (at a drain)."""

@@ -244,6 +244,44 @@ def test_slow_heads_and_bodies_time_out():
         assert proxy.settled(2)[1] == {"aborted": 1}
 
 
+HEAD = b"HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "later", "status"),
+    [
+        (HEAD, b"", 408),
+        (HEAD + b"\r\n5\r\nhe", b"", 408),
+        (HEAD + b"\r\n5\r\nhe", b"llo no\r\n", 400),
+        (HEAD + b"\r\nno\r\n", b"", 400),
+        (HEAD + b"no\r\n\r\n", b"", 400),
+        (b"\r\n" + HEAD + b"no\r\n\r\n", b"", 400),
+        (HEAD, b"no\r\n\r\n", 400),
+    ],
+    ids=[
+        "slow head",
+        "slow body",
+        "late malformed body",
+        "malformed body",
+        "malformed head",
+        "malformed head behind an empty line",
+        "late malformed head",
+    ],
+)
+def test_a_refusal_of_head_has_no_body(sent: bytes, later: bytes, status: int):
+    """
+    Whatever is wrong with a HEAD request, and however late it is found, its answer ends with the head (RFC 9110 9.3.2).
+    """
+    times = Timeouts(head_s=0.2, body_s=0.2, linger_s=0.2)
+    with Upstream(echo) as upstream, running(upstream.port, timeouts=times) as proxy, connect(proxy.port) as client:
+        client.send(sent)
+        if later:
+            client.send(later)
+        answer = client.rest()
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        assert answer.endswith(b"\r\n\r\n")
+
+
 def test_idle_clients_are_let_go():
     """A connection without a request is closed after the idle limit."""
     times = Timeouts(idle_s=0.2, linger_s=0.2)

@@ -46,6 +46,9 @@ FOUND = (
     # The client resets as the upstream grants it a WebSocket: there is no tunnel then, and none is counted.
     b"\x00\xff\xffGET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n\x00!\x00|"
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nConnection: Upgrade\r\n",
+    # The body of a HEAD request stands still: the 408 had a body.
+    b"\x01\x01\x04HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: X\r\n\r\n5\x00~\r\n"
+    b"h\x0bl\x00,lo\r\n0\r\nX: 1\r\n\r\n",
 )
 """What broke a promise once."""
 
