@@ -85,14 +85,9 @@ class MemoryTransport(asyncio.Transport):
 
     def give(self, data: bytes | None) -> None:
         """Bytes of the other side, or None for its end; they wait while the protocol does not read."""
-        if self._is_closing:
-            return
-        if self._is_paused:
-            self._waiting.append(data)
-        elif data is not None:
-            self._protocol.data_received(data)
-        elif not self._protocol.eof_received():
-            self.close()
+        self._waiting.append(data)
+        if len(self._waiting) == 1:  # what came earlier and still waits is taken first
+            self._give_waiting()
 
     def lose(self) -> None:
         """The other side resets the connection."""
@@ -110,8 +105,12 @@ class MemoryTransport(asyncio.Transport):
             asyncio.get_running_loop().call_soon(self._give_waiting)
 
     def _give_waiting(self) -> None:
-        while self._waiting and not self._is_paused:
-            self.give(self._waiting.pop(0))
+        while self._waiting and not self._is_paused and not self._is_closing:
+            data = self._waiting.pop(0)
+            if data is not None:
+                self._protocol.data_received(data)
+            elif not self._protocol.eof_received():
+                self.close()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """See asyncio."""

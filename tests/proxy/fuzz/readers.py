@@ -46,7 +46,7 @@ def by_h11(data: bytes) -> Reading:
     |---|---|---|
     | refuses empty lines before a message | two are taken off | RFC 9112 2.2 wants one to be ignored |
     | ends behind every HTTP/1.0 message | goes on where Connection says keep-alive | RFC 9112 9.3 allows it |
-    | waits behind a request to upgrade | goes on | the proxy strips Upgrade, so nothing is switched |
+    | waits behind a request to upgrade | goes on, unless it says close | the proxy strips Upgrade, so nothing is switched |
     """
     reading = Reading()
     goes_on = True
@@ -78,9 +78,12 @@ def _read_with_h11(connection: h11.Connection, reading: Reading) -> bool:
             assert head is not None
             reading.messages.append(Seen(head.method, head.target, body))
             options = b",".join(value for name, value in head.headers if name == b"connection").lower()
-            is_kept = connection.their_state in (h11.DONE, h11.MIGHT_SWITCH_PROTOCOL)
-            is_kept_1_0 = head.http_version == b"1.0" and b"keep-alive" in options and b"close" not in options
-            return is_kept or is_kept_1_0
+            if connection.their_state is h11.DONE:
+                return True
+            if b"close" in options:
+                return False
+            is_kept_1_0 = head.http_version == b"1.0" and b"keep-alive" in options
+            return is_kept_1_0 or (head.http_version != b"1.0" and connection.their_state is h11.MIGHT_SWITCH_PROTOCOL)
         else:
             reading.end = PARTIAL if head is not None or connection.trailing_data[0] else WHOLE
             return False
