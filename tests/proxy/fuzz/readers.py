@@ -46,7 +46,7 @@ def by_h11(data: bytes) -> Reading:
     |---|---|---|
     | refuses empty lines before a message | two are taken off | RFC 9112 2.2 wants one to be ignored |
     | ends behind every HTTP/1.0 message | goes on where Connection says keep-alive | RFC 9112 9.3 allows it |
-    | waits behind a request to upgrade | goes on, unless it says close | the proxy strips Upgrade, so nothing is switched |
+    | waits behind a request to upgrade | goes on but for a close | the proxy strips Upgrade, so nothing is switched |
     """
     reading = Reading()
     goes_on = True
