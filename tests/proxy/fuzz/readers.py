@@ -52,7 +52,7 @@ def by_h11(data: bytes) -> Reading:
     goes_on = True
     while data and goes_on:
         data = data.removeprefix(b"\r\n").removeprefix(b"\r\n")
-        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_BYTES_MAX)
+        connection = _server()
         connection.receive_data(data)
         try:
             goes_on = _read_with_h11(connection, reading)
@@ -87,6 +87,43 @@ def _read_with_h11(connection: h11.Connection, reading: Reading) -> bool:
         else:
             reading.end = PARTIAL if head is not None or connection.trailing_data[0] else WHOLE
             return False
+
+
+def _server() -> h11.Connection:
+    return h11.Connection(h11.SERVER, max_incomplete_event_size=_BYTES_MAX)
+
+
+class Arriving:
+    """What h11 reads of bytes that come in pieces, each of which is read once.
+
+    Args:
+        begun: Messages whose head has come.
+        whole: Messages that have come.
+    """
+
+    def __init__(self) -> None:
+        self.begun = self.whole = 0
+        self._connection: h11.Connection | None = _server()
+
+    def receive(self, data: bytes) -> None:
+        """Take the next piece; behind what h11 refuses nothing more is read."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        connection.receive_data(data)
+        try:
+            while (event := connection.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
+                if isinstance(event, h11.Request):
+                    self.begun += 1
+                elif isinstance(event, h11.EndOfMessage):
+                    self.whole += 1
+                    behind = connection.trailing_data[0]
+                    connection = _server()
+                    if behind:  # no bytes would be the end
+                        connection.receive_data(behind)
+        except h11.RemoteProtocolError:
+            return
+        self._connection = connection
 
 
 class _Messages:

@@ -27,7 +27,7 @@ from shadow.proxy.counters import Snapshot
 from shadow.proxy.http1 import ClientConnection
 from shadow.proxy.server import Proxy
 from tests.proxy.fuzz.memory import MemoryLoop, MemoryTransport
-from tests.proxy.fuzz.readers import by_h11
+from tests.proxy.fuzz.readers import Arriving
 from tests.proxy.inputs.case import Seen, got
 from tests.proxy.kit import PARTITIONS, RecordingWriter, ok
 
@@ -154,6 +154,7 @@ class _Upstream:
         self._outcome = outcome
         self._answers = list(scene.answers)
         self._transports: list[MemoryTransport] = []
+        self._arriving: list[Arriving] = []
         self._answered: list[int] = []
         self._plain = ok()
 
@@ -170,6 +171,7 @@ class _Upstream:
         number = len(self._transports)
         transport = MemoryTransport(protocol, partial(self._take, number, protocol))
         self._transports.append(transport)
+        self._arriving.append(Arriving())
         self._answered.append(0)
         self._outcome.forwarded.append(bytearray())
         return transport
@@ -177,14 +179,15 @@ class _Upstream:
     def _take(self, number: int, protocol: asyncio.Protocol, data: bytes) -> None:
         loop = asyncio.get_running_loop()
         self._outcome.forwarded[number] += data
+        self._arriving[number].receive(data)
         if self._scene.flags & SLUGGISH:
             protocol.pause_writing()
             loop.call_soon(protocol.resume_writing)
         loop.call_soon(self._answer, number)
 
     def _answer(self, number: int) -> None:
-        reading = by_h11(bytes(self._outcome.forwarded[number]))
-        due = reading.begun if self._scene.flags & EARLY else len(reading.messages)
+        arriving = self._arriving[number]
+        due = arriving.begun if self._scene.flags & EARLY else arriving.whole
         while self._answered[number] < due:
             self._answered[number] += 1
             piece, mark = self._answers.pop(0) if self._answers else (self._plain, TURN)
