@@ -20,6 +20,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from shadow.adapters.avro import decode, encode
@@ -30,12 +31,14 @@ from shadow.errors import InvalidRecord, Unavailable
 from shadow.metrics import Metrics
 from shadow.ports import Clock, Log, LogGroup
 from shadow.records.answers import Answer
+from shadow.records.comparisons import PRODUCTION
 from shadow.records.dead_letters import DeadLetter
 from shadow.records.log import LogRecord
 from shadow.records.replies import Reply
 from shadow.records.requests import MirroredRequest
 from shadow.stream.answer import (
     answer_from_reply,
+    failed_attempt_answer,
     headers_of,
     is_asked,
     is_served_by,
@@ -43,6 +46,7 @@ from shadow.stream.answer import (
     without_bodies,
     without_reply,
 )
+from shadow.stream.live import Steps, own, production_rate
 from shadow.stream.progress import Progress, Taken, Throttle
 
 log = logging.getLogger("shadow.worker")
@@ -57,6 +61,7 @@ FLUSH_S: Final = 2.0
 NOT_READY_S: Final = 5.0
 """A worker is ready again when Kafka gave no trouble for this long."""
 VALUE_BYTES_MAX: Final = 64 * 1024
+NO_STEPS: Final[Steps] = MappingProxyType({})
 
 
 class Worker:
@@ -74,6 +79,7 @@ class Worker:
         metrics: Counters of this process.
         clock: Wall clock.
         rate: Share of the sampling keys that the role is asked for, in [0, 1].
+        steps: Steps of the run in which the candidate serves live requests, by decision id.
         concurrency: Least and most calls under way at once.
         budget: Spending cap.
         waiting_max: Most requests taken and not finished.
@@ -95,6 +101,7 @@ class Worker:
         metrics: Metrics,
         clock: Clock,
         rate: float = 1.0,
+        steps: Steps = NO_STEPS,
         concurrency: tuple[int, int] = (1, 64),
         budget: Budget | None = None,
         waiting_max: int = 512,
@@ -111,6 +118,7 @@ class Worker:
         self._metrics = metrics
         self._clock = clock
         self._rate = rate
+        self._steps = steps
         self._throttle = Throttle(waiting_max, waiting_bytes_max)
         self._drain_s = drain_s
         self._budget = budget or Budget()
@@ -224,7 +232,14 @@ class Worker:
             except InvalidRecord as error:
                 self._put_aside(item, str(error))
                 continue
+            request = own(request, self._steps)
             reason = self._skipped(request)
+            if reason == "failed_live":
+                self._count(reason)
+                item.request = request
+                item.forget_value()
+                self._answer(item, failed_attempt_answer(request, record, **self._whose))
+                continue
             if reason is not None:
                 self._count(reason)
                 share.finish(record.offset, size)
@@ -236,9 +251,17 @@ class Worker:
         self._calls.submit(jobs)
 
     def _skipped(self, request: MirroredRequest) -> str | None:
-        if not is_asked(self._role, request.key, self._rate):
+        """Why the model is not called; None where it is."""
+        rate = self._rate
+        if self._role == PRODUCTION:
+            rate = min(rate, production_rate(request, self._steps))
+        if not is_asked(self._role, request.key, rate):
             return "not_asked"
-        return "served_live" if is_served_by(self._role, request) else None
+        if not is_served_by(self._role, request):
+            return None
+        # Both answers are in the exchange then, and without a record nobody would read of them in time.
+        has_failed = request.live is not None and request.live.role != self._role
+        return "failed_live" if has_failed else "served_live"
 
     def _put_aside(self, item: Taken, error: str) -> None:
         record = item.record

@@ -7,7 +7,9 @@ Its protocol (design.md, sections 5 and 7), by number here and in the body:
     compare-and-set; refused means that another gate was faster or the store fell back: load again.
  3. The tile is judged. After loading, the last tile is judged again, since the gate may have ended in between.
  4. A decision goes to `shadow-decisions` in a transaction that first reads the topic to its end; if the step
-    is there already, that one counts.
+    is there already, that one counts; if another run's candidate serves live requests, a promotion waits.
+ 5. The state takes the decision over, and is in the stage to which it leads. A gate that folds again takes the
+    decisions that it finds, each at its tile, and decides nothing new before the newest.
 """
 
 from __future__ import annotations
@@ -29,10 +31,11 @@ from shadow.adapters.decisions import decisions_in
 from shadow.adapters.logs import Repeated
 from shadow.errors import Refused, Unavailable
 from shadow.gate.explain import explain, explain_lines
-from shadow.gate.history import Run, runs_in
+from shadow.gate.history import PROMOTED_ELSEWHERE, Run, live_beside, promoted_after, runs_in
 from shadow.gate.judgement import Judgement, judgement_to_json
 from shadow.gate.run import (
     RunState,
+    advance,
     decide,
     fold_tile,
     judge_tile,
@@ -43,10 +46,9 @@ from shadow.gate.run import (
 from shadow.metrics import Metrics
 from shadow.ports import Change, Clock, DecisionWriter, Store
 from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_name
-from shadow.records.decisions import EXPIRE, HOLD, Decision, Started
+from shadow.records.decisions import EXPIRE, FINAL_STAGES, HOLD, PROMOTE, Decision, Started
 from shadow.records.log import LogRecord
-from shadow.records.policy import Policy
-from shadow.records.slices import ALL
+from shadow.records.policy import CANARY, WATCH, Policy
 from shadow.records.tallies import ClosedTile, Tally
 from shadow.stream.state import DROPPED, FOLDED, slot_of
 
@@ -78,6 +80,7 @@ class Gate:
         metrics: Counters of this process.
         clock: Wall clock: for freshness, `expires` and displays only.
         reached: Called at labelled points of the loop, so that a test can end the process there.
+        upstream: Where the candidate serves live requests; empty where no stage lets it.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Gate:
         metrics: Metrics,
         clock: Clock,
         reached: Callable[[str], None] = lambda point: None,
+        upstream: str = "",
     ) -> None:
         self._started = started
         self._policy = policy
@@ -97,6 +101,9 @@ class Gate:
         self._metrics = metrics
         self._clock = clock
         self._reached = reached
+        self._upstream = upstream
+        self._taken: list[Decision] = []
+        self._waits_for = ""
         self._loaded: _Loaded | None = None
         self._decision: Decision | None = None
         self._is_judged = False
@@ -151,6 +158,7 @@ class Gate:
     def _load(self) -> None:
         """Take the run's decisions from the topic and the snapshot from the store."""
         run = self._run_in(self._writer.read())
+        self._taken = [each for each in run.decisions if each.step > 0] if run is not None else []
         stored = self._store.load(self._started.run)
         fresh = RunState.begin(self._started.run, self._policy, self._started.first_tile, self._started.stage)
         state, version, positions = fresh, None, self._started.answers_from
@@ -162,11 +170,30 @@ class Gate:
                 positions = tuple(orjson.loads(fields["positions"]))
             except (ValueError, KeyError) as error:
                 log.warning("the stored state cannot be used (%s); folding all tiles again", error)
-        self._loaded = _Loaded(state, version, positions)
+        self._loaded = loaded = _Loaded(state, version, positions)
         self._is_judged = False
+        self._take_over(loaded)
         if run is not None and run.is_finished:
             self._decision = run.decisions[-1]
-            self._look(self._loaded, "")
+            self._look(loaded, "")
+
+    def _take_over(self, loaded: _Loaded) -> None:
+        """5. Bring the state up to the decisions known at its tile."""
+        state = loaded.state
+        for decision in self._taken:
+            if decision.step != state.step + 1 or decision.tile > state.folded:
+                continue
+            if decision.tile < state.folded - 1 and decision.to_stage not in FINAL_STAGES:
+                # Another gate's clock was ahead, and this one folded on. One tile later is the same state: a stage's
+                # detector rests until it has seen a tile.
+                log.warning("step %d was decided at tile %d; folding again", decision.step, decision.tile)
+                self._rebuild(loaded, state.folded)
+                return
+            advance(state, decision)
+
+    def _awaits_known(self, state: RunState) -> bool:
+        """Whether the next step is decided already, at a tile that is still to be folded again."""
+        return any(decision.step == state.step + 1 for decision in self._taken)
 
     def _run_in(self, records: Sequence[LogRecord]) -> Run | None:
         return next((run for run in runs_in(decisions_in(records)) if run.name == self._started.run), None)
@@ -262,8 +289,9 @@ class Gate:
             self._loaded = None  # what is stored is unknown, and so is where to go on
             raise
         loaded.version = change.version
+        self._take_over(loaded)
         self._reached("folded")
-        return True
+        return self._loaded is not None
 
     def _look(self, loaded: _Loaded, broken: str) -> None:
         """3. Judge the last tile, decide, and tell what was seen."""
@@ -275,47 +303,73 @@ class Gate:
         judgement = judge_tile(loaded.state, attempt=self._started.attempt, freshness_s=freshness_s, with_bounds=is_due)
         if broken:
             judgement = dataclasses.replace(judgement, decision=HOLD, culprits=(), reason=broken)
-        if judgement.decision == HOLD and now_us >= self._started.expires_us:
-            reason = f"the run reached its longest age of {self._policy.expires_s:g} s undecided: {judgement.reason}"
-            judgement = dataclasses.replace(judgement, decision=EXPIRE, reason=reason)
-        if self._decision is None:
+        elif self._waits_for:
+            judgement = _held(judgement, self._waits_for)
+        judgement = self._ended(loaded.state, judgement, now_us, is_due=is_due)
+        if self._decision is None and not self._awaits_known(loaded.state):
             self._decide(loaded, judgement)
         self._is_judged = True
-        if is_due or self._decision is not None:
+        if self._loaded is not None and (is_due or self._decision is not None):
             self._published_us = now_us
             self._publish(loaded, judgement, broken, now_us)
 
+    def _ended(self, state: RunState, judgement: Judgement, now_us: int, *, is_due: bool) -> Judgement:
+        """The judgement, where the run goes on; else its end, since it is too old or another one was promoted."""
+        if judgement.decision != HOLD or state.stage == WATCH:
+            return judgement
+        reason = ""
+        if now_us >= self._started.expires_us:
+            reason = f"the run reached its longest age of {self._policy.expires_s:g} s undecided"
+        elif is_due and self._decision is None:
+            promoted = promoted_after(decisions_in(self._writer.read()), self._started)
+            reason = f"{PROMOTED_ELSEWHERE} {promoted.run} was promoted" if promoted is not None else ""
+        if not reason:
+            return judgement
+        return dataclasses.replace(judgement, decision=EXPIRE, reason=f"{reason}: {judgement.reason}")
+
     def _decide(self, loaded: _Loaded, judgement: Judgement) -> None:
-        """4. Write the decision, unless its step is there already."""
-        made = decide(loaded.state, judgement, positions=loaded.positions, decided_us=self._clock.now_us())
+        """4. Write the decision, unless its step is there already, or the candidate has to wait for another one's."""
+        made = decide(
+            loaded.state,
+            judgement,
+            positions=loaded.positions,
+            decided_us=self._clock.now_us(),
+            upstream=self._upstream,
+        )
         if made is None:
             return
-        decision = made
+        found: list[Decision] = []
+        waits_for: list[str] = []
 
         def build(records: Sequence[LogRecord]) -> bytes | None:
-            run = self._run_in(records)
-            if run is not None and any(known.step == made.step for known in run.decisions):
-                return None
-            return encode(made)
+            runs = runs_in(decisions_in(records))
+            run = next((run for run in runs if run.name == self._started.run), None)
+            found[:] = [known for known in run.decisions if known.step == made.step] if run is not None else []
+            other = live_beside(runs, self._started) if made.to_stage in (CANARY, WATCH) else None
+            waits_for[:] = [other.name] if other is not None and not found else []
+            return None if found or waits_for else encode(made)
 
         try:
             written = self._writer.append(f"{made.run}/{made.step}".encode(), build)
         except Unavailable:
             self._loaded = None  # decided in memory only; loading forgets it, and the tile is judged again
             raise
-        if written is None:
-            run = self._run_in(self._writer.read())
-            assert run is not None, "the step was found in the topic"
-            decision = next(known for known in run.decisions if known.step == made.step)
-        else:
+        self._waits_for = f"{waits_for[0]} has live traffic, and only one candidate may" if waits_for else ""
+        if self._waits_for:
+            return
+        decision = made if written is not None else found[0]
+        if written is not None:
             self._metrics.inc("shadow_decisions_total", decision=decision.decision)
-        self._decision = decision
+        self._taken.append(decision)
+        self._take_over(loaded)
+        if decision.to_stage in FINAL_STAGES:
+            self._decision = decision
         self._reached("decided")
-        log.info("%s: %s: %s", decision.run, decision.decision, decision.reason)
+        log.info("%s: %s to %s: %s", decision.run, decision.decision, decision.to_stage, decision.reason)
 
     def _publish(self, loaded: _Loaded, judgement: Judgement, broken: str, now_us: int) -> None:
         """Tell metrics, the store and this machine what is known now."""
-        view = view_of(self._started, loaded.state, judgement, self._decision, broken, now_us)
+        view = view_of(self._started, loaded.state, judgement, self._decision, broken, now_us, self._taken)
         stage = "broken" if broken else (self._decision.to_stage if self._decision else loaded.state.stage)
         publish(self._metrics, self._started.run, stage, loaded.state.window_pairs, judgement, now_us)
         last_known.save(f"run-{self._started.run}", view)
@@ -327,17 +381,32 @@ class Gate:
             self._loaded = None
 
 
+def _held(judgement: Judgement, reason: str) -> Judgement:
+    """A promotion that waits until nothing holds it any more; a rollback never waits."""
+    if judgement.decision != PROMOTE:
+        return judgement
+    return dataclasses.replace(judgement, decision=HOLD, reason=reason)
+
+
 def view_of(
-    started: Started, state: RunState, judgement: Judgement, decision: Decision | None, broken: str, now_us: int
+    started: Started,
+    state: RunState,
+    judgement: Judgement,
+    decision: Decision | None,
+    broken: str,
+    now_us: int,
+    decisions: Sequence[Decision] = (),
 ) -> dict[str, Any]:
     """What `status` and `explain` show: JSON-ready, made by the gate after a look."""
-    everything = judgement.evidence.slices.get(ALL)
+    everything = judgement.evidence.slices.get(state.everything)
+    live = state.live_step
     return {
         "run": started.run,
         "attempt": started.attempt,
         "candidate": started.candidate,
         "production": started.production,
         "stage": decision.to_stage if decision else state.stage,
+        "live": None if live is None else {"step": live.name, "share": live.share},
         "broken": broken,
         "tile": state.folded,
         "tiles": state.folded - started.first_tile + 1,
@@ -353,6 +422,7 @@ def view_of(
         "explain": [dataclasses.asdict(row) for row in explain(judgement)],
         "lines": explain_lines(judgement),
         "decision": decision_tree(decision),
+        "decisions": [decision_tree(each) for each in decisions],
     }
 
 
@@ -364,6 +434,8 @@ def decision_tree(decision: Decision | None) -> dict[str, Any] | None:
         "decision": decision.decision,
         "decision_id": decision.decision_id,
         "step": decision.step,
+        "from_stage": decision.from_stage,
+        "to_stage": decision.to_stage,
         "tile": decision.tile,
         "culprits": list(decision.culprits),
         "reason": decision.reason,

@@ -199,7 +199,7 @@ def _replayed(
     source: Archive, settings: Settings, run: Run, topics: dict[str, str], pairs: Path
 ) -> tuple[Replayed, int, tuple[str, ...]]:
     """Replay the archive, and write its graded pairs. Returns what was found, the pairs and what is wrong."""
-    recorded = run.decisions[-1] if run.decisions else None
+    recorded = tuple(each for each in run.decisions if each.step > 0)
     policy = settings.policy()
     roles = list(dict.fromkeys(role for name in policy.comparisons for role in ROLES_BY_COMPARISON[name]))
     file = PairFile(pairs, [spec.name for spec in settings.grader_specs()], roles)
@@ -209,8 +209,8 @@ def _replayed(
     with closing(file), progress_bar("replay") as progress:
         found = Replay(plan, source, Taps(pair=file.add, progress=progress)).run()
     comparison = Comparison()
-    if recorded is not None and not found.broken:
-        compare_decisions(recorded, found.decision, comparison)
+    for decision in recorded if not found.broken else ():
+        compare_decisions(decision, found.recomputed.get(decision.step), comparison)
     trouble = [found.broken] if found.broken else []
     return found, file.rows, (*trouble, *(difference.sentence for difference in comparison.differences))
 

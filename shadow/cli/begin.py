@@ -57,10 +57,9 @@ def begin(settings: Settings, log: Log, clock: Clock) -> Begun:
     """Begin a run of this configuration, or find the one that is going on.
 
     Raises:
-        Usage: If the topics do not fit each other or the run, or a stage is configured that cannot be run.
+        Usage: If the topics do not fit each other or the run.
         Unavailable: If Kafka does not answer.
     """
-    _refuse_stages(settings)
     admin = log.admin()
     writer = log.decisions(settings.topics.decisions, transactional_id(settings))
     found: list[Begun] = []
@@ -99,16 +98,6 @@ def transactional_id(settings: Settings) -> str:
     return f"shadow.{settings.topics.decisions}"
 
 
-def _refuse_stages(settings: Settings) -> None:
-    """Refuse stages that need live traffic to be routed to the candidate, which no proxy does."""
-    for name in ("canary", "watch"):
-        if getattr(settings.stages, name) is not None:
-            raise Usage(
-                f"stages.{name} is configured, but no proxy routes live requests to the candidate, "
-                f"so only the shadow stage can be run; remove stages.{name} to begin a run"
-            )
-
-
 def _started(settings: Settings, log: Log, admin: LogAdmin, clock: Clock, attempt: int) -> Started:
     run, topics = settings.run_name(attempt), settings.topics
     faults = faults_of(settings, log, admin)
@@ -123,7 +112,7 @@ def _started(settings: Settings, log: Log, admin: LogAdmin, clock: Clock, attemp
     for role in (CANDIDATE, BASELINE):
         if role in settings.workers:
             admin.commit_group(worker_group(settings, run, role), topics.requests, requests_from)
-    if settings.workers.get(PRODUCTION) is not None and settings.workers[PRODUCTION].has_model:
+    if settings.asks_production():
         _place_production(settings, admin, requests_from)
     policy, now_us = settings.policy(), clock.now_us()
     return Started(

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from shadow.adapters.calls import Budget, Model
 from shadow.adapters.masked import MaskedModel
+from shadow.adapters.model_by_decision import ModelByDecision
 from shadow.adapters.model_http import HttpModel
 from shadow.adapters.model_python import PythonModel
 from shadow.adapters.rewrite import rewrite_from_settings
@@ -21,8 +22,11 @@ from shadow.ports import Log
 from shadow.proxy.config import Endpoint, Health, MirrorSettings, ProxySettings, Redaction, SlicesOf, Timeouts
 from shadow.proxy.redact import Redactor, Unredactable
 from shadow.proxy.server import Proxy
+from shadow.records.comparisons import PRODUCTION
+from shadow.records.policy import WATCH
 from shadow.records.requests import MirroredRequest, Origin
 from shadow.settings.settings import Settings
+from shadow.settings.workers import Worker
 from shadow.stream.slice import Slicer
 
 PARTITIONS_S = 1.0
@@ -142,7 +146,20 @@ def model_of(settings: Settings, role: str) -> Model:
     Raises:
         Usage: If the configuration has no such worker, or its model cannot be made.
     """
-    model = _bare_model_of(settings, role)
+    return _masked(settings, _bare_model_of(settings, role))
+
+
+def by_step(settings: Settings, model: Model, run: str) -> Model:
+    """Production's model that asks the former version in `watch`, when another one serves at its old address."""
+    watch = settings.stages.watch
+    if watch is None:
+        return model
+    former = _masked(settings, _http_model(settings, watch.production_url, settings.worker(PRODUCTION)))
+    steps = settings.policy().live_steps_of(run)
+    return ModelByDecision(model, {each: former for each, step in steps.items() if step.stage == WATCH})
+
+
+def _masked(settings: Settings, model: Model) -> Model:
     redactor = Redactor(_redaction(settings))
 
     def mask(body: bytes, headers: Mapping[str, str]) -> bytes | None:
@@ -155,9 +172,7 @@ def model_of(settings: Settings, role: str) -> Model:
 
 
 def _bare_model_of(settings: Settings, role: str) -> Model:
-    worker = settings.workers.get(role)
-    if worker is None:
-        raise Usage(f"workers.{role} is not configured; workers are {', '.join(settings.workers)}")
+    worker = settings.worker(role)
     body_bytes_max, cap_micro = settings.proxy.mirror.body_max, settings.cost_cap_micro()
     if worker.python is not None:
         return PythonModel(
@@ -170,8 +185,12 @@ def _bare_model_of(settings: Settings, role: str) -> Model:
         )
     if worker.url is None:
         raise Usage(f"workers.{role} names no model; give it url or python")
+    return _http_model(settings, worker.url, worker, role)
+
+
+def _http_model(settings: Settings, url: str, worker: Worker, role: str = PRODUCTION) -> HttpModel:
     return HttpModel(
-        worker.url,
+        url,
         deadline_us=worker.deadline_us,
         rewrite=rewrite_from_settings(
             json=worker.rewrite.json_values,
@@ -179,21 +198,21 @@ def _bare_model_of(settings: Settings, role: str) -> Model:
             path_prefix=worker.rewrite.path_prefix,
             environment=os.environ,
         ),
-        body_bytes_max=body_bytes_max,
+        body_bytes_max=settings.proxy.mirror.body_max,
         price=settings.price(role),
-        cost_max_micro=cap_micro,
+        cost_max_micro=settings.cost_cap_micro(),
     )
 
 
 def concurrency_of(settings: Settings, role: str) -> tuple[int, int]:
     """Least and most calls that a role's worker has under way."""
-    bounds = settings.workers[role].concurrency
+    bounds = settings.worker(role).concurrency
     return bounds.min, bounds.max
 
 
 def budget_of(settings: Settings, role: str) -> Budget | None:
     """A role's spending cap; None without one."""
-    budget = settings.workers[role].budget
+    budget = settings.worker(role).budget
     if budget is None:
         return None
     cost_micro = round(budget.cost * 1_000_000) if budget.cost is not None else None

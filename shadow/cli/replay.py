@@ -179,7 +179,7 @@ def recompute(taken: Taken, *, regrade: bool, first: int | None, last: str | Non
         requests=taken.settings.topics.requests if taken.manifest is None else taken.manifest.topics["requests"],
         first=begin if is_backtest else started.first_tile,
         last=_last_tile(run, begin, last or (END if is_backtest or recorded is None else DECISION)),
-        recorded=None if is_backtest else recorded,
+        recorded=() if is_backtest else tuple(each for each in run.decisions if each.step > 0),
         decides=is_backtest,
         graders=frozenset(spec.name for spec in settings.grader_specs()) if is_backtest else None,
     )
@@ -214,10 +214,10 @@ def _compared(
     replayed = Replay(plan, taken.source, taps).run()
     if stored is not None:
         stored.finish(replayed.state.folded)
-    recorded = plan.recorded
-    if recorded is not None and replayed.state.folded >= recorded.tile >= first:
-        compare_decisions(recorded, replayed.decision, into)
-    _compare_early(replayed, recorded, stored, into)
+    for recorded in plan.recorded:
+        if recorded.step in replayed.recomputed and recorded.tile >= first:
+            compare_decisions(recorded, replayed.recomputed[recorded.step], into)
+    _compare_early(replayed, plan.recorded[-1] if plan.recorded else None, stored, into)
     return replayed
 
 

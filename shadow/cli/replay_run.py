@@ -20,8 +20,9 @@ from shadow.cli import wiring
 from shadow.cli.refold import fold_record
 from shadow.cli.replay_log import Reading, Records, RequestsByOffset, Source, answers_by_offset, ends_of
 from shadow.errors import BrokenEvidence
+from shadow.gate.history import PROMOTED_ELSEWHERE
 from shadow.gate.judgement import Judgement
-from shadow.gate.run import RunState, decide, fold_tile, judge_tile, lagging_tiles
+from shadow.gate.run import RunState, advance, decide, fold_tile, judge_tile, lagging_tiles
 from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_name
 from shadow.records.decisions import EXPIRE, HOLD, Decision, Started
 from shadow.records.log import LogRecord
@@ -65,7 +66,7 @@ class ReplayPlan:
         settings: What is counted and judged.
         answers: Name of the answers topic.
         requests: Name of the requests topic.
-        recorded: The run's decision, which is recomputed where it was taken.
+        recorded: The run's decisions, each of which is recomputed where it was taken.
         decides: Whether the replay takes a decision of its own, and ends with it, as a back-test does.
         first: First tile that the gate folds.
         last: Last one; None: as far as the log goes.
@@ -78,7 +79,7 @@ class ReplayPlan:
     requests: str
     first: int
     last: int | None = None
-    recorded: Decision | None = None
+    recorded: tuple[Decision, ...] = ()
     decides: bool = False
     graders: frozenset[str] | None = None
 
@@ -90,7 +91,8 @@ class Replayed:
     Args:
         state: The gate's state behind the last tile folded.
         judgement: Of that tile, or of the one that decided; None before the first tile.
-        decision: What was decided; None while the evidence holds.
+        decision: What was decided last; None while the evidence holds.
+        recomputed: What was decided at the tile of each recorded decision that was reached, by its step.
         early: Tile and decision of the first one that the evidence brings and the log has not.
         unreadable: (place, reason) of records that cannot be read, the first `NAMED_MAX`.
         counters: The folds' counters, added up over the partitions.
@@ -102,6 +104,7 @@ class Replayed:
     state: RunState
     judgement: Judgement | None = None
     decision: Decision | None = None
+    recomputed: dict[int, Decision | None] = field(default_factory=dict)
     early: tuple[int, str] | None = None
     positions: tuple[int, ...] = ()
     unreadable: list[tuple[str, str]] = field(default_factory=list)
@@ -173,7 +176,7 @@ class Replay:
     def is_done(self) -> bool:
         """Whether the last tile that is wanted is folded, or a replay that decides by itself has decided."""
         found, plan = self.found, self._plan
-        if plan.decides and found.decision is not None:
+        if plan.decides and found.state.latched:
             return True
         return plan.last is not None and found.state.folded >= plan.last
 
@@ -255,18 +258,27 @@ class Replay:
         return len(self._merged[name].next) == self._partitions
 
     def _judge(self) -> None:
-        found, state, recorded = self.found, self.found.state, self._plan.recorded
-        if recorded is not None and state.folded == recorded.tile:
+        found, state = self.found, self.found.state
+        following = self._plan.recorded[len(found.recomputed) :]
+        while following and following[0].tile < state.folded:
+            following = following[1:]
+        if following and state.folded == following[0].tile:
+            recorded = following[0]
             found.judgement, found.decision = self._as_recorded(recorded)
+            found.recomputed[recorded.step] = found.decision
+            if not state.latched:
+                advance(state, recorded)
             return
-        if found.decision is not None:
+        if state.latched:
             return
         found.judgement = judge_tile(state, attempt=self._plan.started.attempt)
         if found.judgement.decision == HOLD:
             return
         if self._plan.decides:
             found.decision = decide(state, found.judgement, positions=found.positions, decided_us=0)
-        elif found.early is None:
+            if found.decision is not None:
+                advance(state, found.decision)
+        elif found.early is None and (following or not self._plan.recorded):
             found.early = (state.folded, found.judgement.decision)
 
     def _as_recorded(self, recorded: Decision) -> tuple[Judgement, Decision | None]:
@@ -278,7 +290,9 @@ class Replay:
         state, attempt = self.found.state, self._plan.started.attempt
         freshness_s = freshness_of(recorded)
         judgement = judge_tile(state, attempt=attempt, freshness_s=freshness_s)
-        has_expired = recorded.decision == EXPIRE and recorded.decided_us >= self._plan.started.expires_us
+        has_expired = recorded.decision == EXPIRE and (
+            recorded.decided_us >= self._plan.started.expires_us or recorded.reason.startswith(PROMOTED_ELSEWHERE)
+        )
         if judgement.decision == HOLD and has_expired and recorded.reason.endswith(judgement.reason):
             # The gate adds bounds to a held judgement only when it also shows it.
             with_bounds = any(line.get("upper") is not None for line in _part(recorded, "judgement").get("rules", ()))

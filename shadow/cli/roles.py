@@ -57,9 +57,10 @@ def worker(
 
     def body(attached: Attached, stop: threading.Event) -> None:
         run = attached.started
+        model = models.pop() if models else parts.model_of(settings, role)
         worker_ = Worker(
             attached.log,
-            models.pop() if models else parts.model_of(settings, role),
+            parts.by_step(settings, model, run.run) if role == PRODUCTION else model,
             run=EVERY_RUN if role == PRODUCTION else run.run,
             role=role,
             version=run.candidate if role == "candidate" else run.production,
@@ -69,6 +70,7 @@ def worker(
             metrics=metrics,
             clock=WallClock(),
             rate=settings.worker_rate(role),
+            steps=settings.policy().live_steps_of(run.run),
             concurrency=parts.concurrency_of(settings, role),
             budget=parts.budget_of(settings, role),
         )
@@ -139,7 +141,9 @@ def gate(
     def body(attached: Attached, stop: threading.Event) -> None:
         store = watched_store(wiring.open_store(settings), metrics.service("redis"))
         writer = attached.log.decisions(settings.topics.decisions, transactional_id(settings))
-        gate_ = Gate(attached.started, settings.policy(), store, writer, metrics, WallClock())
+        gate_ = Gate(
+            attached.started, settings.policy(), store, writer, metrics, WallClock(), upstream=settings.live_upstream()
+        )
         attached.readiness = gate_.readiness
         try:
             with answers.serving(attached.log, lambda: plan_of(settings, Run(attached.started, ())), WallClock()):

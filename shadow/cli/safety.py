@@ -17,6 +17,7 @@ from shadow.errors import Unavailable
 from shadow.ports import Log, LogAdmin, Store, TopicState
 from shadow.settings.kafka import EMBEDDED
 from shadow.settings.settings import Settings
+from shadow.settings.workers import Rewrite
 
 EVIDENCE = ("requests", "answers", "decisions")
 """Topics on which a verdict rests."""
@@ -73,12 +74,12 @@ def topic_faults(settings: Settings, name: str, state: TopicState) -> Iterator[s
         )
     policy = settings.policy()
     longest_us = max(policy.deadline_us(comparison) for comparison in policy.comparisons)
-    needed_ms = (policy.expires_s * 1_000_000 + longest_us) // 1000
+    needed_ms = (policy.longest_s * 1_000_000 + longest_us) // 1000
     kept_ms, kept_bytes = int(config.get("retention.ms", -1)), int(config.get("retention.bytes", -1))
     if 0 <= kept_ms < needed_ms:
         yield (
             f"keeps records for retention.ms {kept_ms}, and the run may need them for {needed_ms} ms "
-            "(expires and the longest deadline); make it longer, or the run shorter"
+            "(expires, watch and the longest deadline); make it longer, or the run shorter"
         )
     if kept_bytes >= 0:
         yield f"has retention.bytes {kept_bytes}, which may cut a run's evidence off; set it to -1"
@@ -95,12 +96,24 @@ def topic_faults(settings: Settings, name: str, state: TopicState) -> Iterator[s
 
 
 def risks_of(settings: Settings, log: Log, store: Store) -> list[str]:
-    """Every risk of Kafka and Redis, one sentence each.
+    """Every risk of Kafka and Redis, and of live traffic on the candidate, one sentence each.
 
     Raises:
         Unavailable: If a service does not answer.
     """
-    return [*kafka_risks(settings, log), *store.problems()]
+    return [*kafka_risks(settings, log), *store.problems(), *live_risks(settings)]
+
+
+def live_risks(settings: Settings) -> Iterator[str]:
+    """Risks of the stages in which the candidate serves live requests."""
+    canary = settings.stages.canary
+    if not settings.is_live or (canary is not None and canary.upstream is not None):
+        return
+    if settings.workers["candidate"].rewrite != Rewrite():
+        yield (
+            "live: workers.candidate.rewrite changes the requests of the candidate's worker, and live ones reach the "
+            "candidate as they are; give stages.canary.upstream an address that takes them so"
+        )
 
 
 def kafka_risks(settings: Settings, log: Log) -> list[str]:

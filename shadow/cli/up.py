@@ -22,7 +22,7 @@ from shadow.cli.begin import begin
 from shadow.cli.exits import exiting
 from shadow.cli.safety import kafka_risks
 from shadow.cli.supervise import Supervisor, shadow_command
-from shadow.records.comparisons import CANDIDATE
+from shadow.records.comparisons import BASELINE, PRODUCTION
 from shadow.records.decisions import Started
 from shadow.settings.settings import Settings
 
@@ -75,8 +75,8 @@ def _processes(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield name, (name,)
     if settings.ingest is not None:
         yield "ingest", ("ingest", "--admin-port", "0")
-    for role, worker in settings.workers.items():
-        if role != CANDIDATE and worker.has_model:
+    for role in (PRODUCTION, BASELINE):
+        if settings.asks_production() if role == PRODUCTION else role in settings.workers:
             # The configured admin port is the candidate's worker's, as the proxy's above is not ingest's.
             yield f"worker-{role}", ("worker", "--role", role, "--admin-port", "0")
 

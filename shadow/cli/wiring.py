@@ -147,6 +147,8 @@ def fold_spec(settings: Settings, started: Started, partition: int = 0) -> FoldS
         answers_from=started.answers_from[partition],
         rates={role: settings.worker_rate(role) for role in (CANDIDATE, BASELINE, HUMAN)},
         price=prices_of(settings),
+        steps=policy.live_steps_of(started.run),
+        stage_slices=policy.stage_slices,
     )
 
 

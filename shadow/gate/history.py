@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from shadow.records.decisions import Decision, DecisionsRecord, Started
+from shadow.records.decisions import DONE, FINAL_STAGES, PROMOTE, Decision, DecisionsRecord, Started
+from shadow.records.policy import CANARY, WATCH
+
+PROMOTED_ELSEWHERE: Final = "production is being replaced, since"
+"""How the reason begins of a run that another one's promotion has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,12 @@ class Run:
     @property
     def is_finished(self) -> bool:
         """Whether nothing can be decided any more."""
-        return self.stage in ("done", "rolled_back", "expired")
+        return self.stage in FINAL_STAGES
+
+    @property
+    def is_live(self) -> bool:
+        """Whether its candidate serves live requests."""
+        return self.stage in (CANARY, WATCH)
 
 
 def runs_in(records: Sequence[DecisionsRecord]) -> list[Run]:
@@ -56,3 +66,28 @@ def unfinished(runs: Sequence[Run], digest: str) -> Run | None:
 def next_attempt(runs: Sequence[Run], candidate: str, production: str) -> int:
     """Ordinal of the next run of a candidate against a production, under any configuration (statistics.md, a.6)."""
     return 1 + sum(run.started.candidate == candidate and run.started.production == production for run in runs)
+
+
+def live_beside(runs: Sequence[Run], mine: Started) -> Run | None:
+    """Another run whose candidate serves live requests of the same production: only one may at a time."""
+    return next((run for run in runs if _is_rival(run.started, mine) and run.is_live), None)
+
+
+def promoted_after(records: Sequence[DecisionsRecord], mine: Started) -> Decision | None:
+    """The promotion of another candidate over the same production since a run began: it ends the run."""
+    rivals: set[str] = set()
+    is_after = False
+    for record in records:
+        if isinstance(record, Started):
+            is_after = is_after or record.run == mine.run
+            if _is_rival(record, mine):
+                rivals.add(record.run)
+        elif not isinstance(record, Decision) or record.run not in rivals or record.decision != PROMOTE:
+            continue
+        elif is_after and record.to_stage in (WATCH, DONE):
+            return record
+    return None
+
+
+def _is_rival(other: Started, mine: Started) -> bool:
+    return other.run != mine.run and other.production == mine.production

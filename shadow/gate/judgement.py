@@ -155,7 +155,10 @@ class Judgement:
 def policy_tree(stage: StagePolicy) -> dict[str, Any]:
     """A stage's policy as plain dictionaries, each rule with its kind."""
     rules = [_rule_tree(rule) for rule in stage.rules]
-    return {"name": stage.name, "alpha": stage.alpha, "needs": asdict(stage.needs), "rules": rules}
+    tree = {"name": stage.name, "alpha": stage.alpha, "needs": asdict(stage.needs), "rules": rules}
+    if stage.steps:
+        tree |= {"steps": stage.steps, "production_rate": stage.production_rate, "for_s": stage.for_s}
+    return tree
 
 
 def _rule_tree(rule: Rule) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Judge the evidence of a stage by its rules (statistics.md, a.4 and a.5). Pure.
 
 rollback   the weighted average of one comparison's rollback tests, or its change detector, is over the threshold
-promote    every promote test passes now, and every condition of evidence is met
+promote    every promote test passes now, and every condition of evidence is met; in `watch`, its time is over
 expire     the stage is as old as it may become
 hold       anything else
 """
@@ -27,7 +27,7 @@ from shadow.gate.stats.engine import Floats, log_e_histogram, log_e_many
 from shadow.gate.stats.retry import attempt_alpha
 from shadow.records.comparisons import CANDIDATE_PRODUCTION
 from shadow.records.decisions import EXPIRE, HOLD, PROMOTE, ROLLBACK
-from shadow.records.policy import Cap, Improve, Rule, StagePolicy
+from shadow.records.policy import Cap, Improve, LiveStep, Rule, StagePolicy
 
 __all__ = ["Judgement", "Verdict", "compile_tests", "judge", "judgement_to_json", "worst"]
 
@@ -49,6 +49,7 @@ def judge(
     detector: Mapping[str, float] | None = None,
     with_bounds: bool = True,
     seen: Sequence[Observation] | None = None,
+    step: LiveStep | None = None,
 ) -> Judgement:
     """Judge a stage's totals.
 
@@ -63,6 +64,7 @@ def judge(
         detector: Log of each rule's part of the change detector, by rule id; orders the suspects.
         with_bounds: Whether lines carry confidence bounds, which no decision needs (about 0.1 ms a rule).
         seen: What each rule sees of this evidence, where the caller has observed it already.
+        step: Step in which the candidate serves live requests; None in `shadow`.
     """
     compiled = stage if isinstance(stage, CompiledStage) else compile_tests(stage)
     rules = compiled.stage.rules
@@ -87,8 +89,8 @@ def judge(
         log_sr=evidence.log_sr,
         need_sr=need_sr(tiles_longest_age, DETECTOR_SHARE * compiled.stage.alpha),
     )
-    conditions = conditions_of(compiled.stage, evidence, freshness_s_max)
-    decision = _decision(lines, conditions, rollback, evidence.age_s, expires_s)
+    conditions = conditions_of(compiled.stage, evidence, freshness_s_max, step)
+    decision = _decision(compiled.stage, lines, conditions, rollback, evidence.age_s, expires_s)
     culprits = _culprits(compiled, lines, log_es, rollback, detector) if decision == ROLLBACK else ()
     return Judgement(
         decision=decision,
@@ -96,7 +98,7 @@ def judge(
         conditions=conditions,
         rollback=rollback,
         culprits=culprits,
-        reason=_reason(decision, lines, conditions, rollback, culprits, evidence.age_s, expires_s),
+        reason=_reason(compiled.stage, decision, lines, conditions, rollback, culprits, evidence.age_s, expires_s),
         stage=compiled.stage,
         evidence=evidence,
     )
@@ -193,10 +195,17 @@ def _line(
 
 
 def _decision(
-    lines: Sequence[RuleLine], conditions: Sequence[Condition], rollback: Rollback, age_s: float, expires_s: float
+    stage: StagePolicy,
+    lines: Sequence[RuleLine],
+    conditions: Sequence[Condition],
+    rollback: Rollback,
+    age_s: float,
+    expires_s: float,
 ) -> str:
     if rollback.by_average or rollback.by_detector:
         return ROLLBACK
+    if stage.for_s is not None:
+        return PROMOTE if age_s >= expires_s else HOLD
     if lines and worst(line.verdict for line in lines) == Verdict.PASS and all(c.is_met for c in conditions):
         return PROMOTE
     return EXPIRE if age_s >= expires_s else HOLD
@@ -226,6 +235,7 @@ def _culprits(
 
 
 def _reason(
+    stage: StagePolicy,
     decision: str,
     lines: Sequence[RuleLine],
     conditions: Sequence[Condition],
@@ -236,6 +246,9 @@ def _reason(
 ) -> str:
     if decision == ROLLBACK:
         return _rollback_reason(lines, rollback, culprits)
+    if stage.for_s is not None:
+        end = "nothing was found against it" if decision == PROMOTE else "nothing is found against it so far"
+        return f"{stage.name} has lasted {age_s:,.0f} s of {expires_s:,.0f} s: {end}"
     if decision == PROMOTE:
         return f"all {len(lines)} rules are proven and all {len(conditions)} conditions of evidence are met"
     open_lines = sorted((line for line in lines if line.verdict != Verdict.PASS), key=lambda line: -line.verdict)

@@ -1,6 +1,10 @@
 """One run, tile by tile: fold closed tiles in order, judge, decide.
 
-    tile f ──► change detector (with the totals before f) ──► totals ──► digest ──► judge ──► decide, once
+    tile f ──► change detectors (with the totals before f) ──► totals ──► digest ──► judge ──► decide, once a step
+
+    shadow ──promote──► canary-1 ──promote──► canary-2 … ──promote──► watch ──after its time──► done
+       │                   │                     │                      │
+       └── rollback ───────┴──► rolled_back ◄────┴──────────────────────┘      too old, nothing proven: expired
 
 With main tile f goes the tile of each other comparison that lies its deadline behind, so that no timing decides.
 
@@ -11,8 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import uuid
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,133 +23,160 @@ from typing import Any, Final
 
 import numpy as np
 
-from shadow.gate.compiled import CompiledStage, compile_tests
+from shadow.gate.compiled import CompiledStage
 from shadow.gate.evidence import evidence_tree
 from shadow.gate.judgement import Judgement, judgement_to_json
 from shadow.gate.measures import Evidence
-from shadow.gate.observe import Observation, observe
-from shadow.gate.rules import groups_of, judge
-from shadow.gate.stats import detector
-from shadow.gate.stats.engine import BETS, HISTOGRAM, Floats, cached_log_factors
-from shadow.gate.totals import Totals, evidence_from_totals, own_parts, slices_from_vectors
+from shadow.gate.observe import Observation
+from shadow.gate.rules import judge
+from shadow.gate.stage import StageState
+from shadow.gate.stats.engine import BETS, Floats
+from shadow.gate.totals import Totals
 from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_name
-from shadow.records.decisions import EXPIRE, HOLD, PROMOTE, ROLLBACK, Decision
-from shadow.records.policy import Policy
-from shadow.records.slices import ALL
+from shadow.records.decisions import (
+    DONE,
+    EXPIRE,
+    EXPIRED,
+    FINAL_STAGES,
+    HOLD,
+    NAMESPACE,
+    PROMOTE,
+    ROLLBACK,
+    ROLLED_BACK,
+    Decision,
+    Routing,
+    decision_id,
+)
+from shadow.records.policy import CANARY, LiveStep, Policy
+from shadow.records.slices import ALL, SHADOW, in_stage
 from shadow.records.tallies import Key, Tally
 
-FORMAT: Final = 2
-"""Number of the state's layout; another one is refused, and the state is folded again from the log."""
+__all__ = ["NAMESPACE", "RunState", "advance", "decide", "decision_id", "fold_tile", "judge_tile", "lagging_tiles"]
 
-NAMESPACE: Final = uuid.UUID("6b0f2c1e-7a43-5d2b-9c8e-5f1d0a7e4c36")
-"""Namespace of decision ids."""
+FORMAT: Final = 3
+"""Number of the state's layout; another one is refused, and the state is folded again from the log."""
 
 NO_OTHERS: Final[Mapping[str, Tally]] = MappingProxyType({})
 
-TO_STAGE: Final = {PROMOTE: "done", ROLLBACK: "rolled_back", EXPIRE: "expired"}
-"""Where a decision leads from `shadow`; canary steps are not taken yet."""
+ENDS: Final = {ROLLBACK: ROLLED_BACK, EXPIRE: EXPIRED}
+"""Where a decision other than `promote` leads, from every stage."""
 
 
 @dataclass(slots=True)
 class RunState:
-    """State of one stage of a run after a number of tiles. `fold_tile` changes it in place.
+    """State of a run after a number of tiles. `fold_tile` and `advance` change it in place.
 
     Args:
         run: Run id.
-        stage: The stage that the tiles belong to.
         first_tile: Number of the run's first tile.
         folded: Number of the last tile folded; `first_tile` - 1 before the first.
         tiles_digest: SHA-256 chain over all tiles folded: sha256(previous, number, bytes of the merged tile).
         totals: Counts of all tiles folded, of the main comparison.
         others: The same of the other comparisons that rules of the policy read.
-        log_r: Log R of the change detector, by rollback test and bet.
-        window: (tile, pairs of slice `all`) of the tiles within the policy's window.
+        stages: The stages whose tests go on, by name; the last one is the stage that the run is in.
         step: Number of decisions already taken.
-        latched: Decision that was taken in this stage; empty if none.
+        latched: Decision that ended the run; empty while none has.
     """
 
     run: str
-    stage: str
     policy: Policy
     first_tile: int
     folded: int
     tiles_digest: bytes
     totals: Totals
     others: dict[str, Totals]
-    log_r: Floats
-    compiled: CompiledStage
-    window: deque[tuple[int, int]] = field(default_factory=deque)
+    stages: dict[str, StageState] = field(default_factory=dict)
     step: int = 0
     latched: str = ""
-    _evidence: Evidence | None = None
-    _seen: list[Observation] | None = None
 
     @classmethod
-    def begin(cls, run: str, policy: Policy, first_tile: int, stage: str = "shadow") -> RunState:
+    def begin(cls, run: str, policy: Policy, first_tile: int, stage: str = SHADOW) -> RunState:
         """State before the first tile.
 
         Raises:
             ValueError: If the policy has no such stage.
         """
-        found = next((each for each in policy.stages if each.name == stage), None)
-        if found is None:
-            raise ValueError(f"the policy has no stage {stage!r}; it has {', '.join(s.name for s in policy.stages)}")
-        compiled = compile_tests(found)
         return cls(
             run=run,
-            stage=stage,
             policy=policy,
             first_tile=first_tile,
             folded=first_tile - 1,
             tiles_digest=b"\0" * 32,
             totals=Totals(),
             others={name: Totals() for name in policy.comparisons if name != CANDIDATE_PRODUCTION},
-            log_r=detector.fresh(len(compiled.detecting)),
-            compiled=compiled,
+            stages={stage: StageState.begin(policy.stage(stage), first_tile, policy.expires_s)},
         )
 
     @property
-    def evidence(self) -> Evidence:
-        """Evidence of the totals, without attempt, freshness and change detector."""
-        if self._evidence is None:
-            others = {name: own_parts(self._evidence_of(totals), totals) for name, totals in self.others.items()}
-            self._evidence = replace(self._evidence_of(self.totals), others=others)
-        return self._evidence
-
-    def _evidence_of(self, totals: Totals) -> Evidence:
-        return evidence_from_totals(
-            totals,
-            totals.corrections(self.compiled.stage),
-            self.window_pairs,
-            stage=self.compiled.stage,
-            attempt=1,
-            age_s=self.age_s,
-            freshness_s=None,
-            log_sr=None,
-        )
+    def current(self) -> StageState:
+        """The stage that the run is in, or was in when it ended."""
+        return next(reversed(self.stages.values()))
 
     @property
-    def seen(self) -> list[Observation]:
-        """What each rule sees of the evidence."""
-        if self._seen is None:
-            evidence = self.evidence
-            self._seen = [observe(rule, evidence) for rule in self.compiled.stage.rules]
-        return self._seen
+    def stage(self) -> str:
+        """Its name."""
+        return self.current.name
+
+    @property
+    def live_step(self) -> LiveStep | None:
+        """The step in which the candidate serves live requests; None in `shadow`."""
+        steps = self.policy.live_steps
+        taken = self.step - 1 if self.latched else self.step
+        return steps[taken - 1] if 0 < taken <= len(steps) and self.stage != SHADOW else None
+
+    @property
+    def everything(self) -> str:
+        """The slice that holds all pairs of the stage and step, for example `canary-2/all`."""
+        step = self.live_step
+        return in_stage(step.name, ALL) if step is not None else ALL
+
+    @property
+    def compiled(self) -> CompiledStage:
+        """Tests of the stage that the run is in."""
+        return self.current.compiled
+
+    @property
+    def log_r(self) -> Floats:
+        """Change detector of the stage that the run is in."""
+        return self.current.log_r
+
+    @property
+    def window(self) -> deque[tuple[int, int]]:
+        """(tile, pairs) within the window of the step that the run is in."""
+        return self.current.window
 
     @property
     def window_pairs(self) -> int:
-        """Pairs of slice `all` within the policy's window."""
-        return sum(pairs for _, pairs in self.window)
+        """Pairs within the policy's window."""
+        return self.current.window_pairs
+
+    @property
+    def evidence(self) -> Evidence:
+        """Evidence of the stage that the run is in, without attempt, freshness and change detector."""
+        return self.current.evidence(self.totals, self.others, self.age_of(self.current))
+
+    @property
+    def seen(self) -> list[Observation]:
+        """What each rule of that stage sees of it."""
+        return self.seen_by(self.current)
+
+    def seen_by(self, stage: StageState) -> list[Observation]:
+        """What each rule of a stage sees of the evidence."""
+        return stage.seen(self.totals, self.others, self.age_of(stage))
+
+    def age_of(self, stage: StageState) -> float:
+        """Age of a stage at the end of the last tile folded, by the log's time."""
+        return (self.folded + 1 - stage.first_tile) * self.policy.tile_us / 1e6
 
     @property
     def age_s(self) -> float:
-        """Age of the stage at the end of the last tile folded, by the log's time."""
-        return (self.folded + 1 - self.first_tile) * self.policy.tile_us / 1e6
+        """Age of the stage that the run is in."""
+        return self.age_of(self.current)
 
     @property
     def tiles_longest_age(self) -> int:
-        """T: tiles in the stage's longest age."""
-        return math.ceil(self.policy.expires_s * 1_000_000 / self.policy.tile_us)
+        """T: tiles in the longest age of the stage that the run is in."""
+        return self.current.tiles_longest_age(self.policy.tile_us)
 
     @property
     def freshness_s_max(self) -> float:
@@ -170,7 +199,7 @@ def fold_tile(
 ) -> RunState:
     """Fold the next closed tile into the state, in place.
 
-    1. The change detector takes the tile, scaled by the design effects of the totals before it.
+    1. The change detectors take the tile, scaled by the design effects of the totals before it.
     2. The totals take it. 3. The digest's chain and the window do.
 
     Args:
@@ -190,7 +219,9 @@ def fold_tile(
     lagging = lagging_tiles(state.policy, state.first_tile, tile_number)
     if others.keys() != lagging.keys():
         raise ValueError(f"tile {tile_number} is folded with {sorted(lagging)}, not with {sorted(others)}")
-    _detect(state, {CANDIDATE_PRODUCTION: merged, **others})
+    tiles = {CANDIDATE_PRODUCTION: merged, **others}
+    for stage in state.stages.values():
+        stage.detect(tiles, state.seen_by(stage))
     state.totals.add(merged)
     content = merged.to_bytes() if merged_bytes is None else merged_bytes
     state.tiles_digest = hashlib.sha256(state.tiles_digest + str(tile_number).encode() + content).digest()
@@ -198,74 +229,52 @@ def fold_tile(
         state.others[name].add(others[name])
         content = tile_name(number, name).encode() + others[name].to_bytes()
         state.tiles_digest = hashlib.sha256(state.tiles_digest + content).digest()
-    paired = merged.vectors.get(Key(ALL, "classes", ""), [0])[0]
+    paired = merged.vectors.get(Key(state.everything, "classes", ""), [0])[0]
     state.window.append((tile_number, paired))
     oldest = tile_number - state.compiled.stage.needs.within_s * 1_000_000 // state.policy.tile_us
     while state.window and state.window[0][0] <= oldest:
         state.window.popleft()
     state.folded = tile_number
-    state._evidence = state._seen = None
+    for stage in state.stages.values():
+        stage.forget()
     return state
-
-
-def _detect(state: RunState, tiles: Mapping[str, Tally]) -> None:
-    compiled, rules = state.compiled, state.compiled.stage.rules
-    parts = {name: Evidence(slices=slices_from_vectors(t.vectors, compiled.stage, {})) for name, t in tiles.items()}
-    tile = replace(parts.pop(CANDIDATE_PRODUCTION), others=parts)
-    known = state.seen
-    new = [observe(rule, tile) for rule in rules]
-    # R stays 0 until the totals before this tile fill enough hash cells.
-    has_tile = (name in tiles for name in compiled.comparisons)
-    is_running = np.array(
-        [seen.n > 0 and seen.is_spread and has for seen, has in zip(known, has_tile, strict=True)], dtype=bool
-    )
-    increments = _increments(compiled, known, new)
-    tests = np.array([compiled.tests[index].rule for index in compiled.detecting], dtype=np.int64)
-    state.log_r = detector.step(state.log_r, increments, is_running[tests])
-
-
-def _increments(compiled: CompiledStage, known: list[Observation], new: list[Observation]) -> Floats:
-    """Log factors of a tile, summed over its counts over the design effects so far. Shape (J, 29)."""
-    letters = np.array([seen.letters for seen in new], dtype=np.float64).reshape(-1, 3)
-    effects = np.array([seen.effect for seen in known])
-    places = _places(compiled)
-    counts = (letters / effects[:, None])[compiled.small_rule[places]]
-    result: Floats = (counts[:, None, :] * compiled.small_factors[places]).sum(axis=-1)
-    for row, index in enumerate(compiled.detecting):
-        test = compiled.tests[index]
-        bins = new[test.rule].histogram
-        if bins is not None:
-            factors = cached_log_factors(HISTOGRAM, test.mean, test.side)
-            result[row] = (factors * (np.array(bins) / effects[test.rule])).sum(axis=-1)
-    return result
-
-
-def _places(compiled: CompiledStage) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Where the detecting tests stand among the small ones."""
-    return np.searchsorted(compiled.small, np.array(compiled.detecting, dtype=np.int64))
 
 
 def judge_tile(state: RunState, *, attempt: int = 1, freshness_s: float = 0.0, with_bounds: bool = False) -> Judgement:
     """Judge the totals after the last tile folded; the stage's age is the log's.
+
+    In `canary` the shadow stage's rollback process may decide too; the judgement is then that stage's.
 
     Args:
         attempt: Ordinal of the run among those of its candidate and production.
         freshness_s: Age of the last tile's end; it may hold the gate, so a replay passes 0.
         with_bounds: Whether lines carry confidence bounds while the gate holds; a decision always does.
     """
-    log_sr, parts = _detector(state)
-    evidence = replace(state.evidence, attempt=attempt, freshness_s=freshness_s, log_sr=log_sr)
+    judgement = _judged(state, state.current, attempt, freshness_s, with_bounds)
+    for stage in state.stages.values():
+        if stage is not state.current and judgement.decision != ROLLBACK:
+            former = _judged(state, stage, attempt, freshness_s, with_bounds=False)
+            judgement = former if former.decision == ROLLBACK else judgement
+    return judgement
+
+
+def _judged(state: RunState, stage: StageState, attempt: int, freshness_s: float, with_bounds: bool) -> Judgement:
+    seen = state.seen_by(stage)
+    log_sr, parts = stage.detected(seen)
+    evidence = stage.evidence(state.totals, state.others, state.age_of(stage))
+    evidence = replace(evidence, attempt=attempt, freshness_s=freshness_s, log_sr=log_sr)
 
     def judged(with_bounds: bool) -> Judgement:
         return judge(
-            state.compiled,
+            stage.compiled,
             evidence,
-            expires_s=state.policy.expires_s,
-            tiles_longest_age=state.tiles_longest_age,
+            expires_s=stage.longest_s,
+            tiles_longest_age=stage.tiles_longest_age(state.policy.tile_us),
             freshness_s_max=state.freshness_s_max,
             detector=parts,
             with_bounds=with_bounds,
-            seen=state.seen,
+            seen=seen,
+            step=state.live_step if stage is state.current else None,
         )
 
     judgement = judged(with_bounds)
@@ -273,54 +282,31 @@ def judge_tile(state: RunState, *, attempt: int = 1, freshness_s: float = 0.0, w
     return judged(True) if judgement.decision != HOLD and not with_bounds else judgement
 
 
-def _detector(state: RunState) -> tuple[float | None, dict[str, float]]:
-    """The change detector's log sum, of the comparison where it is largest, and each rule's part in it.
-
-    A BROKEN rule has none.
-    """
-    compiled = state.compiled
-    if not compiled.detecting:
-        return None, {}
-    tests = [compiled.tests[index] for index in compiled.detecting]
-    is_broken = [bool(seen.trouble) for seen in state.seen]
-    priors = compiled.small_priors[_places(compiled)]
-    weights = np.array([-np.inf if is_broken[test.rule] else math.log(test.weight) for test in tests])
-    by_test = detector.log_r_by_test(state.log_r, priors) + weights
-    parts: dict[str, float] = {}
-    for test, value in zip(tests, by_test.tolist(), strict=True):
-        if math.isfinite(value):
-            name = compiled.ids[test.rule]
-            parts[name] = float(np.logaddexp(parts.get(name, -np.inf), value))
-    sums = []
-    for group in groups_of(compiled):
-        rows = [row for row, test in enumerate(tests) if compiled.comparisons[test.rule] == group]
-        sums.append(detector.log_sr(state.log_r[rows], priors[rows], weights[rows]))
-    return max((value for value in sums if value is not None), default=None), parts
-
-
-def decide(state: RunState, judgement: Judgement, *, positions: tuple[int, ...], decided_us: int) -> Decision | None:
-    """Turn a judgement into the stage's one decision, and latch it in the state.
+def decide(
+    state: RunState, judgement: Judgement, *, positions: tuple[int, ...], decided_us: int, upstream: str = ""
+) -> Decision | None:
+    """Turn a judgement into the step's one decision; the state stays, until `advance` takes the decision over.
 
     Args:
         state: The state that was judged.
         judgement: From `judge_tile`.
         positions: Answers offset of each partition behind the record that closed the last tile.
         decided_us: By the gate's clock.
+        upstream: Where the candidate serves live requests, where the policy has stages in which it does.
 
     Returns:
-        The decision; None while the gate holds, or once the stage has been decided.
+        The decision; None while the gate holds, or once the run has been decided.
     """
     if judgement.decision == HOLD or state.latched:
         return None
-    state.step += 1
-    state.latched = judgement.decision
+    to_stage = next_stage(state, judgement.decision)
     return Decision(
-        decision_id=decision_id(state.run, state.step),
+        decision_id=decision_id(state.run, state.step + 1),
         run=state.run,
-        step=state.step,
+        step=state.step + 1,
         decision=judgement.decision,
         from_stage=state.stage,
-        to_stage=TO_STAGE[judgement.decision],
+        to_stage=to_stage,
         tile=state.folded,
         tiles_digest=state.tiles_digest.hex(),
         positions=positions,
@@ -333,12 +319,49 @@ def decide(state: RunState, judgement: Judgement, *, positions: tuple[int, ...],
             allow_nan=False,
         ),
         decided_us=decided_us,
+        routing=_routing(state, to_stage, upstream),
     )
 
 
-def decision_id(run: str, step: int) -> str:
-    """Id of a run's step: the same on every node, so that a repeat can be told."""
-    return str(uuid.uuid5(NAMESPACE, f"{run}/{step}"))
+def next_stage(state: RunState, decision: str) -> str:
+    """The stage to which a decision leads now."""
+    if decision != PROMOTE:
+        return ENDS[decision]
+    steps = state.policy.live_steps
+    return steps[state.step].stage if state.step < len(steps) else DONE
+
+
+def _routing(state: RunState, to_stage: str, upstream: str) -> Routing | None:
+    """What the candidate serves after a decision; once it has served everything, that does not change by itself."""
+    steps = state.policy.live_steps
+    if not steps or to_stage in (ROLLED_BACK, EXPIRED):
+        return None
+    share = 1.0 if to_stage == DONE else steps[state.step].share
+    return Routing(share, state.run, upstream)
+
+
+def advance(state: RunState, decision: Decision) -> None:
+    """Take over a decision of the run's next step: the state then is in the stage or step to which it leads.
+
+    Raises:
+        ValueError: If it is another step's; nothing was changed then.
+    """
+    if decision.step != state.step + 1 or state.latched:
+        raise ValueError(f"step {decision.step} does not follow step {state.step} of {state.run}")
+    former = state.stage
+    state.step = decision.step
+    if decision.to_stage in FINAL_STAGES:
+        state.latched = decision.decision
+        return
+    if decision.to_stage == former:
+        state.window.clear()  # evidence of the last step is none of the next
+        return
+    policy, first_tile = state.policy.stage(decision.to_stage), decision.tile + 1
+    spent_s = (first_tile - state.first_tile) * state.policy.tile_us / 1e6
+    longest_s = policy.for_s if policy.for_s is not None else max(0.0, state.policy.expires_s - spent_s)
+    if policy.name != CANARY:
+        state.stages.clear()  # what was promoted is not rolled back by what was counted before
+    state.stages[policy.name] = StageState.begin(policy, first_tile, longest_s)
 
 
 def state_to_bytes(state: RunState) -> bytes:
@@ -346,12 +369,10 @@ def state_to_bytes(state: RunState) -> bytes:
     head = {
         "format": FORMAT,
         "run": state.run,
-        "stage": state.stage,
         "first_tile": state.first_tile,
         "folded": state.folded,
         "tiles_digest": state.tiles_digest.hex(),
-        "log_r": [[value.hex() for value in row] for row in state.log_r.tolist()],
-        "window": list(state.window),
+        "stages": [_stage_tree(stage) for stage in state.stages.values()],
         "comparisons": [CANDIDATE_PRODUCTION, *state.others],
         "step": state.step,
         "latched": state.latched,
@@ -359,6 +380,16 @@ def state_to_bytes(state: RunState) -> bytes:
     line = json.dumps(head, sort_keys=True, separators=(",", ":")).encode()
     totals = (state.totals, *state.others.values())
     return b"\n".join((line, *(each.to_tally().to_bytes() for each in totals)))
+
+
+def _stage_tree(stage: StageState) -> dict[str, Any]:
+    return {
+        "name": stage.name,
+        "first_tile": stage.first_tile,
+        "longest_s": float(stage.longest_s).hex(),
+        "log_r": [[value.hex() for value in row] for row in stage.log_r.tolist()],
+        "window": list(stage.window),
+    }
 
 
 def state_from_bytes(value: bytes, policy: Policy) -> RunState:
@@ -374,11 +405,9 @@ def state_from_bytes(value: bytes, policy: Policy) -> RunState:
         if not isinstance(head, dict) or head.get("format") != FORMAT:
             found = head.get("format") if isinstance(head, dict) else type(head).__name__
             raise ValueError(f"the state has format {found!r}; this version reads {FORMAT}")
-        state = RunState.begin(str(head["run"]), policy, int(head["first_tile"]), str(head["stage"]))
-        rows = [[float.fromhex(number) for number in row] for row in head["log_r"]]
-        if len(rows) != len(state.log_r) or any(len(row) != BETS for row in rows):
-            raise ValueError(f"the state follows {len(rows)} tests; the policy has {len(state.log_r)}")
-        state.log_r = np.array(rows, dtype=np.float64).reshape(len(rows), BETS)
+        stages = [_stage_from(tree, policy) for tree in head["stages"]]
+        state = RunState.begin(str(head["run"]), policy, int(head["first_tile"]), stages[0].name)
+        state.stages = {stage.name: stage for stage in stages}
         names = [CANDIDATE_PRODUCTION, *state.others]
         if head["comparisons"] != names or len(totals) != len(names):
             raise ValueError(f"the state holds {', '.join(head['comparisons'])}; the policy has {', '.join(names)}")
@@ -386,8 +415,17 @@ def state_from_bytes(value: bytes, policy: Policy) -> RunState:
         state.others = dict(zip(state.others, others, strict=True))
         state.folded = int(head["folded"])
         state.tiles_digest = bytes.fromhex(head["tiles_digest"])
-        state.window = deque((int(tile), int(pairs)) for tile, pairs in head["window"])
         state.step, state.latched = int(head["step"]), str(head["latched"])
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"the state cannot be read: {error!r}") from error
     return state
+
+
+def _stage_from(tree: dict[str, Any], policy: Policy) -> StageState:
+    stage = StageState.begin(policy.stage(tree["name"]), int(tree["first_tile"]), float.fromhex(tree["longest_s"]))
+    rows = [[float.fromhex(number) for number in row] for row in tree["log_r"]]
+    if len(rows) != len(stage.log_r) or any(len(row) != BETS for row in rows):
+        raise ValueError(f"the state follows {len(rows)} tests; the policy has {len(stage.log_r)}")
+    stage.log_r = np.array(rows, dtype=np.float64).reshape(len(rows), BETS)
+    stage.window = deque((int(tile), int(pairs)) for tile, pairs in tree["window"])
+    return stage

@@ -29,6 +29,7 @@ from shadow.gate.stats.asymptotic import RatioSums
 from shadow.gate.stats.cluster import cluster_variances, design_effects, session_sizes
 from shadow.gate.stats.engine import HISTOGRAM
 from shadow.records.policy import Cap, Cost, Floor, StagePolicy
+from shadow.records.slices import SHADOW, stage_of
 from shadow.records.tallies import CELLS, CLASSES, WIDTH_BY_KIND, Key, Tally
 
 BIN: Final = 0.05
@@ -106,9 +107,9 @@ class Totals:
         return tally
 
     def corrections(self, stage: StagePolicy) -> Corrections:
-        """Cluster corrections of all keys at once."""
-        keys = list(self._rows)
-        cells = self._cells[: len(keys)]
+        """Cluster corrections of all keys of a stage at once."""
+        keys = [key for key in self._rows if is_counted_by(stage, key.slice)]
+        cells = self._cells[[self._rows[key] for key in keys]]
         counts = cells[:, :, 0].astype(np.float64)
         units = np.array([BIN if key.kind == "numeric" else 1.0 for key in keys])
         sums = cells[:, :, 1] * units[:, None] if keys else counts
@@ -123,6 +124,8 @@ class Totals:
         )
         ratios = _ratios(stage)
         for key, by_cell in self._cost_cells.items():
+            if not is_counted_by(stage, key.slice):
+                continue
             values = np.array(by_cell, dtype=np.float64)
             result.cells[key] = int(np.count_nonzero(values[:, 0]))
             # Where several ratios are tested on one basis, the largest variance is the careful one.
@@ -135,6 +138,11 @@ class Totals:
         n, sum_c, sum_p = self.vectors[key][:3]
         mean = np.array([(sum_c - rho * sum_p) / n if n else 0.0])
         return float(cluster_variances(values[None, :, 0], (values[:, 1] - rho * values[:, 2])[None], mean)[0])
+
+
+def is_counted_by(stage: StagePolicy, slice: str) -> bool:
+    """Whether a slice holds the pairs that a stage judges: in canary and watch those that the candidate served."""
+    return stage_of(slice) == (stage.name if stage.steps else SHADOW)
 
 
 def _ratios(stage: StagePolicy) -> dict[tuple[str, str], list[float]]:
@@ -231,7 +239,7 @@ def evidence_from_totals(
         if key.kind != "cost":
             effects.setdefault(key.slice, {})[name] = corrections.effects[key]
     for key in totals.vectors:
-        if key.kind not in UNCLUSTERED and key not in corrections.cells:
+        if key.kind not in UNCLUSTERED and key not in corrections.cells and is_counted_by(stage, key.slice):
             cells.setdefault(key.slice, {})[_name(key)] = 0
     for rule in stage.rules:
         if isinstance(rule, Floor):
@@ -268,6 +276,8 @@ def slices_from_vectors(
     """Evidence by slice from a tally's vectors."""
     by_slice: dict[str, list[tuple[Key, list[int]]]] = {}
     for key, vector in vectors.items():
+        if not is_counted_by(stage, key.slice):
+            continue
         by_slice.setdefault(key.slice, []).append((key, vector))
     both = {(rule.slice, rule.grader) for rule in stage.rules if isinstance(rule, Cap)} & {
         (rule.slice, rule.grader) for rule in stage.rules if isinstance(rule, Floor)

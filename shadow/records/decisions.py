@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from typing import Final
+
+NAMESPACE: Final = uuid.UUID("6b0f2c1e-7a43-5d2b-9c8e-5f1d0a7e4c36")
+"""Namespace of decision ids."""
 
 PROMOTE: Final = "promote"
 HOLD: Final = "hold"
 ROLLBACK: Final = "rollback"
 EXPIRE: Final = "expire"
+
+DONE: Final = "done"
+ROLLED_BACK: Final = "rolled_back"
+EXPIRED: Final = "expired"
+FINAL_STAGES: Final = (DONE, ROLLED_BACK, EXPIRED)
+"""Stages in which nothing is decided any more."""
+
+
+def decision_id(run: str, step: int) -> str:
+    """Id of a run's step: the same on every node, so that a repeat can be told, and known before the decision is."""
+    return str(uuid.uuid5(NAMESPACE, f"{run}/{step}"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from shadow.records.comparisons import (
     BASELINE_PRODUCTION,
@@ -18,7 +19,11 @@ from shadow.records.comparisons import (
     ROLES_BY_COMPARISON,
     lag_tiles,
 )
+from shadow.records.decisions import decision_id
 from shadow.records.slices import ALL
+
+CANARY: Final = "canary"
+WATCH: Final = "watch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,13 +228,37 @@ class StagePolicy:
 
     Args:
         name: `shadow`, `canary` or `watch`.
+        rules: In `canary` and `watch` they name slices of the stage's own pairs, such as `canary/all`.
         alpha: False-rollback budget of the stage, and level of each promote test.
+        steps: Shares of the sessions that the candidate serves, one step after the other; none in `shadow`.
+        production_rate: Share of the sampling keys for which production answers too what the candidate served.
+        for_s: How long the stage lasts, whatever is proven; None: until its rules are.
     """
 
     name: str
     needs: Needs
     rules: tuple[Rule, ...]
     alpha: float = 0.05
+    steps: tuple[float, ...] = ()
+    production_rate: float = 1.0
+    for_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveStep:
+    """A step of a run in which the candidate serves live requests.
+
+    Args:
+        stage: `canary` or `watch`.
+        name: `canary-1` and so on, or `watch`.
+        share: Of the sessions, in (0, 1].
+        production_rate: As in `StagePolicy`.
+    """
+
+    stage: str
+    name: str
+    share: float
+    production_rate: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +278,42 @@ class Policy:
     tile_us: int = 60_000_000
     evidence_deadline_us: int = 15 * 60_000_000
     human_deadline_us: int = 6 * 3600 * 1_000_000
+
+    @property
+    def live_steps(self) -> tuple[LiveStep, ...]:
+        """The steps after `shadow`, in their order: the run's n-th decision begins the n-th of them."""
+        found: list[LiveStep] = []
+        for stage in self.stages:
+            is_one = stage.name == WATCH
+            for number, share in enumerate(stage.steps, start=1):
+                name = stage.name if is_one else f"{stage.name}-{number}"
+                found.append(LiveStep(stage.name, name, share, stage.production_rate))
+        return tuple(found)
+
+    def live_steps_of(self, run: str) -> dict[str, LiveStep]:
+        """The same by the id of the decision that begins each."""
+        return {decision_id(run, number): step for number, step in enumerate(self.live_steps, start=1)}
+
+    @property
+    def longest_s(self) -> int:
+        """Longest age of a run, stages of a fixed length included, seconds."""
+        return self.expires_s + sum(stage.for_s for stage in self.stages if stage.for_s is not None)
+
+    @property
+    def stage_slices(self) -> frozenset[str]:
+        """Slices of the stages in which the candidate serves, as far as a rule names them."""
+        return frozenset(rule.slice for stage in self.stages if stage.steps for rule in stage.rules)
+
+    def stage(self, name: str) -> StagePolicy:
+        """A stage by its name.
+
+        Raises:
+            ValueError: If the policy has no such stage.
+        """
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise ValueError(f"the policy has no stage {name!r}; it has {', '.join(s.name for s in self.stages)}")
 
     def deadline_us(self, comparison: str) -> int:
         """Evidence deadline of a comparison."""

@@ -8,6 +8,19 @@ from typing import Any, Final
 
 ALL: Final = "all"
 """The slice that always exists."""
+SHADOW: Final = "shadow"
+"""The stage whose slices have plain names; those of a stage in which the candidate serves are named `canary/all`."""
+
+
+def in_stage(place: str, slice: str) -> str:
+    """Name of a slice for the pairs of one stage or step alone, for example `canary/all` or `canary-2/all`."""
+    return f"{place}/{slice}"
+
+
+def stage_of(slice: str) -> str:
+    """The stage whose pairs a slice holds."""
+    place, _, _ = slice.rpartition("/")
+    return place.partition("-")[0] or SHADOW
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ def check(parts: Parts, problems: Problems) -> None:
     _quotas(parts, problems)
     _workers(parts, problems)
     _ingest(parts, problems)
+    _live(parts, problems)
     for placed in parts.rules:
         _rule_names(parts, placed, problems)
         _others_asked(parts, placed, problems)
@@ -139,6 +140,23 @@ def _ingest(parts: Parts, problems: Problems) -> None:
         problems.add(("workers", PRODUCTION), "has no model, must have url or python where ingest is configured")
     elif worker is not None and worker.sample < 1:
         problems.read(("workers", PRODUCTION, "sample"), "must be 1 where ingest is configured")
+
+
+def _live(parts: Parts, problems: Problems) -> None:
+    """Refuse stages in which the candidate serves live requests where it cannot, or nobody would see how."""
+    stages, candidate = parts.stages, parts.workers.get("candidate")
+    for name in ("canary", "watch"):
+        stage = getattr(stages, name, None)
+        if stages is None or stage is None:
+            continue
+        path: Path = ("stages", name)
+        if problems.is_known(("ingest",)):
+            problems.add(path, "needs Shadow's proxy, which decides who serves; must not stand beside ingest")
+        upstream = stages.canary.upstream if stages.canary is not None else None
+        if upstream is not None or candidate is None:
+            continue
+        if candidate.url is None:
+            problems.add(path, "sends live requests to the candidate, so workers.candidate must have url")
 
 
 def _rule_names(parts: Parts, placed: PlacedRule, problems: Problems) -> None:

@@ -78,4 +78,7 @@ def _stage(stage: Any) -> dict[str, Any]:
     for rule in rules:
         if rule.get("against") == PRODUCTION:
             del rule["against"]  # what was the only reference before is not named
-    return {"name": stage.name, "needs": asdict(stage.needs), "alpha": stage.alpha, "rules": rules}
+    tree: dict[str, Any] = {"name": stage.name, "needs": asdict(stage.needs), "alpha": stage.alpha, "rules": rules}
+    if stage.steps:
+        tree |= {"steps": stage.steps, "production_rate": stage.production_rate, "for_s": stage.for_s}
+    return tree

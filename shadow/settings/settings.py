@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr, SerializeAsAny
 
 from shadow.errors import Usage
-from shadow.records.comparisons import HUMAN
+from shadow.records.comparisons import HUMAN, PRODUCTION
 from shadow.records.grades import GraderSpec
 from shadow.records.policy import Cost, Policy
 from shadow.records.slices import ALL, SliceSpec
@@ -98,12 +99,27 @@ class Settings(Section):
             raise Usage(f"the attempt is {attempt:,}, must be from 1 to {ATTEMPTS_MAX:,}")
         return f"{self.run.candidate}-{self.digest()[:8]}-{attempt}"
 
+    def worker(self, role: str) -> Worker:
+        """How a role's worker asks its model; production's asks the proxy's upstream where nothing else is configured.
+
+        Raises:
+            Usage: If the configuration has no such worker.
+        """
+        worker = self.workers.get(role)
+        if role == PRODUCTION and self.is_live and (worker is None or not worker.has_model):
+            return (worker or Worker()).model_copy(update={"url": self.proxy.upstream[0]})
+        if worker is None:
+            raise Usage(f"workers.{role} is not configured; workers are {', '.join(self.workers)}")
+        return worker
+
     def worker_rate(self, role: str) -> float:
         """Share of the sampling keys for which a role is asked; 0 where it is not configured."""
         if role == HUMAN:
             return self.human.sample if self.human is not None else 0.0
         worker = self.workers.get(role)
-        return worker.sample if worker is not None else 0.0
+        if worker is None:
+            return 1.0 if role == PRODUCTION and self.is_live else 0.0
+        return worker.sample
 
     def price(self, role: str) -> Price:
         """Price of a role's tokens; the candidate's where a role has none of its own."""
@@ -111,6 +127,24 @@ class Settings(Section):
         if worker is None or worker.price is None:
             worker = self.workers["candidate"]
         return worker.token_price()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a stage is configured in which the candidate serves live requests."""
+        return self.stages.canary is not None or self.stages.watch is not None
+
+    def live_upstream(self) -> str:
+        """Where the candidate serves live requests, `http://host:port`; empty where it never does."""
+        if not self.is_live:
+            return ""
+        canary = self.stages.canary
+        url = canary.upstream if canary is not None and canary.upstream is not None else self.workers["candidate"].url
+        parts = urlsplit(url or "")
+        return f"{parts.scheme}://{parts.netloc}"
+
+    def asks_production(self) -> bool:
+        """Whether production's worker has work: copies without an answer, or what the candidate served."""
+        return self.is_live or (PRODUCTION in self.workers and self.workers[PRODUCTION].has_model)
 
     def cost_cap_micro(self) -> int | None:
         """The most that one answer may cost: the lowest cap of all cost rules; None without such a rule."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, SerializeAsAny, model_validator
 
 from shadow.records.comparisons import PRODUCTION
-from shadow.records.policy import Needs, Rule, StagePolicy
+from shadow.records.policy import CANARY, WATCH, Needs, Rule, StagePolicy
+from shadow.records.slices import SHADOW, in_stage
 from shadow.settings.names import HttpUrl
 from shadow.settings.rules import CapRule, FloorRule, LatencyRule, NoRegressionRule, QualityRule, RuleSection
 from shadow.settings.section import Section, refused_whole
@@ -67,10 +69,12 @@ class CanaryStage(Section):
 
     Args:
         steps: Shares of the traffic, growing.
+        upstream: Where the candidate takes live requests as they are; None: where its worker asks it.
         rules: None: rules on `all`, looser than those of the shadow stage.
     """
 
     steps: Annotated[tuple[Fraction, ...], Field(min_length=1, max_length=20)] = (0.01, 0.05, 0.25, 0.5)
+    upstream: HttpUrl | None = None
     needs: CanaryNeeds = CanaryNeeds()
     alpha: Alpha = 0.05
     rules: RulesTuple | None = None
@@ -83,10 +87,11 @@ class CanaryStage(Section):
 
 
 class WatchStage(Section):
-    """The stage in which the former version keeps answering a sample.
+    """The stage in which the candidate serves everything and the former version keeps answering a sample.
 
     Args:
         production_url: Where the former version answers.
+        sample: Share of the sampling keys that it answers.
         for_s: How long.
         rules: None: those of the shadow stage about quality, none of them strict.
     """
@@ -120,15 +125,20 @@ class Stages(Section):
         """
         found = [StagePolicy("shadow", self.shadow.needs.record(), self._rules("shadow", margin_of), self.shadow.alpha)]
         if self.canary is not None:
-            needs = self.canary.needs.record()
-            found.append(StagePolicy("canary", needs, self._rules("canary", margin_of), self.canary.alpha))
+            needs, rules = self.canary.needs.record(), self._rules(CANARY, margin_of)
+            found.append(StagePolicy(CANARY, needs, rules, self.canary.alpha, steps=self.canary.steps))
         if self.watch is not None:
-            needs = Needs(pairs=1, within_s=self.watch.for_s, slice_pairs=0)
-            found.append(StagePolicy("watch", needs, self._rules("watch", margin_of), self.watch.alpha))
+            watch, rules = self.watch, self._rules(WATCH, margin_of)
+            needs = Needs(pairs=1, within_s=watch.for_s, slice_pairs=0)
+            found.append(StagePolicy(WATCH, needs, rules, watch.alpha, (1.0,), watch.sample, watch.for_s))
         return tuple(found)
 
     def _rules(self, stage: str, margin_of: Any) -> tuple[Rule, ...]:
-        return tuple(rule.record(margin_of(rule.slice)) for rule in self.rules_of(stage))
+        rules = tuple(rule.record(margin_of(rule.slice)) for rule in self.rules_of(stage))
+        if stage == SHADOW:
+            return rules
+        # Only what the candidate served is evidence of a stage in which it serves.
+        return tuple(replace(rule, slice=in_stage(stage, rule.slice)) for rule in rules)
 
 
 def canary_rules(shadow: tuple[RuleSection, ...]) -> tuple[RuleSection, ...]:

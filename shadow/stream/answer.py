@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from shadow.records.answers import REFUSED, TOO_LARGE, UNREADABLE, Answer
+from shadow.records.answers import ERROR, REFUSED, TOO_LARGE, UNREADABLE, Answer
 from shadow.records.log import LogRecord
 from shadow.records.replies import Reply
 from shadow.records.requests import MirroredRequest
@@ -64,6 +64,14 @@ def answer_from_reply(
         error=reply.error,
         exchange=request,
     )
+
+
+def failed_attempt_answer(request: MirroredRequest, record: LogRecord, *, run: str, role: str, version: str) -> Answer:
+    """The Answer to a live request that the candidate failed before production served it: nobody is asked again."""
+    live = request.live
+    assert live is not None and live.failed_attempt is not None, "the live exchange says that the candidate failed"
+    reply = Reply(ERROR, started_us=request.event_time_us, error=live.failed_attempt)
+    return answer_from_reply(reply, request, record, run=run, role=role, version=version)
 
 
 def headers_of(record: LogRecord, run: str) -> dict[str, bytes]:

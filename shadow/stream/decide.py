@@ -10,11 +10,14 @@ from shadow.records.answers import NO_EVIDENCE, UNREADABLE, Answer
 from shadow.records.comparisons import BASELINE, CANDIDATE, CANDIDATE_PRODUCTION, PRODUCTION, ROLES_BY_COMPARISON
 from shadow.records.grades import Grade
 from shadow.records.pairs import GradedPair, make_pair
+from shadow.records.policy import CANARY
 from shadow.records.requests import MirroredRequest
-from shadow.records.tallies import CLASSES
+from shadow.records.slices import ALL, in_stage
+from shadow.records.tallies import BALANCE, CLASSES, Key, Tally
 from shadow.stream.account import Mark
 from shadow.stream.agree import count_agreement
 from shadow.stream.grade import Applicable, grade_pair, settled
+from shadow.stream.live import is_routed, step_of, with_stage
 from shadow.stream.pair import Waiting
 from shadow.stream.sides import graded_of_answer, graded_of_live
 from shadow.stream.slice import Slicer, countable
@@ -154,6 +157,7 @@ class Decider:
         counted = self._counted(exchange, slices)
         grades = settled(graded, reference.role, CANDIDATE)
         counting.tallier.count_pair(tally, counted, reference, candidate, grades, compared.references)
+        self._count_balance(tally, exchange, counted, name)
         if baseline is not None:
             count_agreement(
                 tally,
@@ -166,6 +170,18 @@ class Decider:
             )
         if self._makes_pairs:
             effects.pairs.append(self._pair(request, name, tile, counted.slices, found))
+
+    def _count_balance(self, tally: Tally, exchange: MirroredRequest, counted: Counted, name: str) -> None:
+        """Count who was to serve a request of a canary step, paired or not, as a rate: the share is a condition."""
+        step = step_of(exchange, self._spec.steps) if self._spec.steps and name == CANDIDATE_PRODUCTION else None
+        if step is None or step.stage != CANARY or ALL not in counted.slices:
+            return
+        key, routed = Key(in_stage(step.name, ALL), "rates", BALANCE), int(is_routed(exchange))
+        vector, cell = tally.vector(key), tally.cell(key, counted.cell)
+        vector[0] += routed
+        vector[1] += 1
+        cell[0] += 1
+        cell[1] += routed
 
     def _pair(self, request: int, name: str, tile: int, slices: tuple[str, ...], found: _Complete) -> GradedPair:
         exchange, _, reference, candidate, graded = found
@@ -199,6 +215,8 @@ class Decider:
             counted = self._counted(exchange)
         _, tally = self._state.compared[name].tally_of(waiting.tile)
         self._counting[name].tallier.count_class(tally, counted, result)
+        if exchange is not None:
+            self._count_balance(tally, exchange, counted, name)
         self._decide(request, waiting, name, result, exchange)
 
     def _decide(self, request: int, waiting: Waiting, name: str, result: str, exchange: MirroredRequest | None) -> None:
@@ -229,6 +247,10 @@ class Decider:
     def _counted(self, exchange: MirroredRequest, slices: tuple[str, ...] | None = None) -> Counted:
         known = slices if slices is not None else self._slicer.slices_of(exchange)
         slices = countable(known, exchange.u, exchange.sample, exchange.quotas)
+        if self._spec.steps and is_routed(exchange):
+            step = step_of(exchange, self._spec.steps)
+            if step is not None:
+                slices = with_stage(slices, step, self._spec.stage_slices)
         return make_counted(
             slices=slices,
             cell=cell_of(exchange.key),

@@ -14,6 +14,7 @@ each comparison waits for it until it has decided it: as a pair, or as one of th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from shadow.records.answers import (
@@ -26,13 +27,15 @@ from shadow.records.answers import (
     Report,
     Tick,
 )
-from shadow.records.comparisons import CANDIDATE, CANDIDATE_PRODUCTION, ROLES_BY_COMPARISON
+from shadow.records.comparisons import CANDIDATE, CANDIDATE_PRODUCTION, PRODUCTION, ROLES_BY_COMPARISON
 from shadow.records.grades import BROKEN, Grade
 from shadow.records.log import LogRecord
+from shadow.records.requests import MirroredRequest
 from shadow.records.tallies import CLASSES, ClosedTile, Key, Tally
 from shadow.stream.account import Mark
 from shadow.stream.answer import is_asked
 from shadow.stream.decide import Decider
+from shadow.stream.live import Steps, own, production_rate
 from shadow.stream.pair import Offsets, Undecided, Waiting
 from shadow.stream.slice import Slicer
 from shadow.stream.state import AnswersAt, Compared, Counting, Effects, FoldSpec, FoldState, RequestsAt
@@ -42,6 +45,15 @@ MARK_GRACE_US: Final = 120_000_000
 """How much longer than a grader's budget a pair waits for a recorded grade (design.md, section 5)."""
 
 _CLASSES_OF_ALL: Final = Key("all", "classes", "")
+
+
+def _owned(requests: RequestsAt, steps: Steps) -> RequestsAt:
+    """The same reader, whose requests are as one run sees them."""
+
+    def read(offsets: Sequence[int]) -> Mapping[int, MirroredRequest | None]:
+        return {offset: found and own(found, steps) for offset, found in requests(offsets).items()}
+
+    return read
 
 
 class Fold:
@@ -71,7 +83,7 @@ class Fold:
         if spec.slow and answers is None:
             raise ValueError(f"{', '.join(sorted(spec.slow))} waits long, so its records must be readable by offset")
         self.spec = spec
-        self._requests = requests
+        self._requests = requests = _owned(requests, spec.steps)
         self._answers = answers
         self._roles = {name: ROLES_BY_COMPARISON[name] for name in spec.deadlines_us}
         self._by_role = {
@@ -171,7 +183,7 @@ class Fold:
     def _refill(self, waiting: Waiting, record: LogRecord, content: AnswersRecord) -> None:
         match content:
             case Answer():
-                waiting.add_answer(content)
+                waiting.add_answer(self._own(content))
             case RecordedGrade() if content.comparison in waiting.undecided:
                 waiting.undecided[content.comparison].take(record, content)
             case _:
@@ -184,6 +196,7 @@ class Fold:
                 self.state.accounts.tick(compared.tiles.ends[-1])
 
     def _apply_answer(self, answer: Answer, offset: int, effects: Effects) -> None:
+        answer = self._own(answer)
         state, request = self.state, answer.request_offset
         waiting = state.waiting.get(request)
         is_new = waiting is None
@@ -254,15 +267,26 @@ class Fold:
         for name, compared in state.compared.items():
             if exchange is None:
                 self._decider.decide_class(request, waiting, name, "unreadable")
-            elif not self._is_asked(exchange.key, name):
+            elif not self._is_asked(exchange, name):
                 self._decider.decide_class(request, waiting, name, "sampled_out")
             elif waiting.tile < compared.tiles.oldest:
                 self._decider.decide_class(request, waiting, name, "missing")
 
-    def _is_asked(self, key: str, name: str) -> bool:
-        """Whether every role of a comparison is asked about a key."""
+    def _own(self, answer: Answer) -> Answer:
+        """The answer without what it carries of another run's candidate."""
+        exchange = answer.exchange
+        if exchange is None or exchange.live is None or exchange.live.decision_id is None:
+            return answer
+        mine = own(exchange, self.spec.steps)
+        return answer if mine is exchange else replace(answer, exchange=mine)
+
+    def _is_asked(self, request: MirroredRequest, name: str) -> bool:
+        """Whether every role of a comparison is asked about a request."""
+        rate = production_rate(request, self.spec.steps) if PRODUCTION in self._roles[name] else 1.0
+        if rate < 1.0 and not is_asked(PRODUCTION, request.key, rate):
+            return False
         sampled = self._sampled[name]
-        return not sampled or all(is_asked(role, key, self.spec.rates[role]) for role in sampled)
+        return not sampled or all(is_asked(role, request.key, self.spec.rates[role]) for role in sampled)
 
     def _park(self, waiting: Waiting) -> None:
         """Let go of what is only kept for a comparison that may wait for hours."""

@@ -19,7 +19,7 @@ from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_name, tile_of_
 from shadow.records.grades import Ask
 from shadow.records.log import LogRecord
 from shadow.records.pairs import GradedPair
-from shadow.records.policy import Agreement
+from shadow.records.policy import Agreement, LiveStep
 from shadow.records.requests import MirroredRequest
 from shadow.records.tallies import CLASSES, ClosedTile, Tally
 from shadow.stream.account import Accounts
@@ -78,6 +78,8 @@ class FoldSpec:
         answers_from: First answers offset of the run.
         rates: Share of the sampling keys for which a role is asked; 1 where it is not named.
         price: Price by role, for answers whose cost no worker states.
+        steps: Steps in which the candidate serves live requests, by the id of the decision that begins each.
+        stage_slices: Slices of these steps' stages that some rule names.
     """
 
     run: str
@@ -90,6 +92,8 @@ class FoldSpec:
     answers_from: int
     rates: Mapping[str, float] = field(default_factory=dict)
     price: Mapping[str, Price] = field(default_factory=dict)
+    steps: Mapping[str, LiveStep] = field(default_factory=dict)
+    stage_slices: frozenset[str] = frozenset()
 
     @property
     def reference_share(self) -> int:

@@ -137,6 +137,8 @@ class Machine:
         wiring_run = json.loads(reply.stdout)["run"]
         for role in ("proxy", "worker", *self.comparators, "gate"):
             self.start_role(role)
+        if self.settings.is_live:
+            self.start_role("worker-production")
         writer = self.log.decisions(self.settings.topics.decisions, transactional_id(self.settings))
         self.started = next(run.started for run in runs_of(writer) if run.name == wiring_run)
         writer.close()
@@ -153,8 +155,10 @@ class Machine:
         )
 
     def start_role(self, role: str) -> None:
-        """Start a process by its member name: the role, and a number behind it for the second one."""
-        command = shadow_command(role.partition("-")[0], "-c", str(self.config), "--admin-port", "0")
+        """Start a process by its member name: the role, and a number behind it for the second one, or whose worker."""
+        name, _, whose = role.partition("-")
+        more = ("--role", whose) if name == "worker" and whose else ()
+        command = shadow_command(name, *more, "-c", str(self.config), "--admin-port", "0")
         self.supervisor.start(role, command, {**self.environment, "SHADOW_MEMBER": role})
 
     def pid(self, role: str) -> int:

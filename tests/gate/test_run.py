@@ -14,6 +14,7 @@ from shadow.gate.evidence import evidence_from_json, evidence_from_tally
 from shadow.gate.run import (
     NAMESPACE,
     RunState,
+    advance,
     decide,
     decision_id,
     fold_tile,
@@ -69,6 +70,7 @@ def test_good_candidate_is_promoted_once() -> None:
     assert decision.decision_id == str(uuid.uuid5(NAMESPACE, "candidate-1/1")) == decision_id("candidate-1", 1)
     assert decision.tiles_digest == state.tiles_digest.hex()
     assert decision.culprits == ()
+    advance(state, decision)
     assert decide(state, judgement, positions=(7, 9), decided_us=6) is None
 
     written = json.loads(decision.evidence)
@@ -86,6 +88,7 @@ def test_bad_candidate_is_rolled_back_and_latched() -> None:
     assert (decision.decision, decision.to_stage) == ("rollback", "rolled_back")
     assert decision.culprits[0] == "no_regression/debug-search-api/pinned"
     assert "pinned in debug-search-api" in decision.reason
+    advance(state, decision)
     again = state_from_bytes(state_to_bytes(state), POLICY)
     assert again.latched == "rollback"
     assert decide(again, judge_tile(again), positions=(), decided_us=2) is None
@@ -144,15 +147,21 @@ def test_state_survives_exactly() -> None:
         assert judge_tile(again) == judge_tile(state)
 
 
+def in_stage_of(tree, parts):
+    """The state with other parts of its stage."""
+    return {**tree, "stages": [{**tree["stages"][0], **parts}]}
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         lambda tree: {**tree, "format": 99},
         lambda tree: {key: value for key, value in tree.items() if key != "format"},
-        lambda tree: {key: value for key, value in tree.items() if key != "window"},
-        lambda tree: {**tree, "log_r": tree["log_r"][:-1]},
-        lambda tree: {**tree, "log_r": [[1.5] * 29] * len(tree["log_r"])},
-        lambda tree: {**tree, "stage": "canary"},
+        lambda tree: in_stage_of(tree, {"window": None}),
+        lambda tree: in_stage_of(tree, {"log_r": tree["stages"][0]["log_r"][:-1]}),
+        lambda tree: in_stage_of(tree, {"log_r": [[1.5] * 29] * len(tree["stages"][0]["log_r"])}),
+        lambda tree: in_stage_of(tree, {"name": "canary"}),
+        lambda tree: {**tree, "stages": []},
         lambda tree: [tree],
         lambda tree: None,
     ],

@@ -9,6 +9,7 @@ import pytest
 from shadow.adapters.avro import encode
 from shadow.adapters.memory_log import MemoryLog
 from shadow.cli.begin import begin, runs_of, transactional_id, worker_group
+from shadow.cli.safety import live_risks
 from shadow.errors import Usage
 from shadow.records.decisions import Decision
 from shadow.settings.settings import Settings
@@ -118,9 +119,9 @@ def test_endless_retention_is_enough():
     assert begin(settings, log_of(settings, requests={**STAMPED, "retention.ms": "-1"}), Clock()).is_new
 
 
-def test_stages_that_route_live_traffic_are_refused():
-    """A full configuration loads, and beginning its run says in one sentence which stage cannot be run."""
+def test_rewritten_requests_are_a_risk_of_live_traffic():
+    """What the worker rewrites is not rewritten for live requests, and beginning a run says so in one sentence."""
     settings = settings_of(SECTION14.read_text(encoding="utf-8"))
-    with pytest.raises(Usage, match=r"stages\.canary is configured") as refused:
-        begin(settings, log_of(settings), Clock())
-    assert "\n" not in str(refused.value)
+    (risk,) = live_risks(settings)
+    assert "stages.canary.upstream" in risk
+    assert "\n" not in risk

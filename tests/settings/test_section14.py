@@ -143,11 +143,11 @@ def test_stages_canary_and_watch(settings):
     _, canary, watch = settings.policy().stages
 
     assert (0.01, 0.05, 0.25, 0.5) == settings.stages.canary.steps
-    assert (
-        StagePolicy("canary", Needs(1000, 6 * 3600, 0, 0.98), (Cap("safe", 0.02, 0.01), Latency(0.95, 1.5))) == canary
-    )
+    rules = (Cap("safe", 0.02, 0.01, "canary/all"), Latency(0.95, 1.5, slice="canary/all"))
+    assert StagePolicy("canary", Needs(1000, 6 * 3600, 0, 0.98), rules, steps=(0.01, 0.05, 0.25, 0.5)) == canary
     assert ("http://old-production:8000", 0.05) == (settings.stages.watch.production_url, settings.stages.watch.sample)
-    assert ("watch", 7 * DAY_S, (NoRegression("reward"),)) == (watch.name, watch.needs.within_s, watch.rules)
+    rules = (NoRegression("reward", "watch/all"),)
+    assert ("watch", 7 * DAY_S, rules, 7 * DAY_S) == (watch.name, watch.needs.within_s, watch.rules, watch.for_s)
 
 
 def test_topics_and_admin_have_defaults(settings):

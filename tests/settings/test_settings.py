@@ -162,11 +162,15 @@ def test_defaults_of_canary_and_watch():
 
     _, canary, watch = settings_of(text).policy().stages
 
-    assert (Quality({"correct": 1.0}, 0.05), Cap("safe", 0.02), Latency(0.95, 1.5)) == canary.rules
     assert (
-        Quality({"correct": 1.0}, 0.03),
-        NoRegression("correct", "division", 0.05, strict=False),
-        Cap("safe", 0.005),
+        Quality({"correct": 1.0}, 0.05, "canary/all"),
+        Cap("safe", 0.02, slice="canary/all"),
+        Latency(0.95, 1.5, slice="canary/all"),
+    ) == canary.rules
+    assert (
+        Quality({"correct": 1.0}, 0.03, "watch/all"),
+        NoRegression("correct", "watch/division", 0.05, strict=False),
+        Cap("safe", 0.005, slice="watch/all"),
     ) == watch.rules
 
 
