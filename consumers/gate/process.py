@@ -46,7 +46,7 @@ from shadow.gate.run import (
 from shadow.metrics import Metrics
 from shadow.ports import Change, Clock, DecisionWriter, Store
 from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_name
-from shadow.records.decisions import EXPIRE, FINAL_STAGES, HOLD, PROMOTE, Decision, Started
+from shadow.records.decisions import EXPIRE, FINAL_STAGES, HOLD, Decision, Started
 from shadow.records.log import LogRecord
 from shadow.records.policy import CANARY, WATCH, Policy
 from shadow.records.tallies import ClosedTile, Tally
@@ -303,11 +303,9 @@ class Gate:
         judgement = judge_tile(loaded.state, attempt=self._started.attempt, freshness_s=freshness_s, with_bounds=is_due)
         if broken:
             judgement = dataclasses.replace(judgement, decision=HOLD, culprits=(), reason=broken)
-        elif self._waits_for:
-            judgement = _held(judgement, self._waits_for)
         judgement = self._ended(loaded.state, judgement, now_us, is_due=is_due)
         if self._decision is None and not self._awaits_known(loaded.state):
-            self._decide(loaded, judgement)
+            judgement = self._decide(loaded, judgement)
         self._is_judged = True
         if self._loaded is not None and (is_due or self._decision is not None):
             self._published_us = now_us
@@ -327,8 +325,12 @@ class Gate:
             return judgement
         return dataclasses.replace(judgement, decision=EXPIRE, reason=f"{reason}: {judgement.reason}")
 
-    def _decide(self, loaded: _Loaded, judgement: Judgement) -> None:
-        """4. Write the decision, unless its step is there already, or the candidate has to wait for another one's."""
+    def _decide(self, loaded: _Loaded, judgement: Judgement) -> Judgement:
+        """4. Write the decision, unless its step is there already, or the candidate has to wait for another one's.
+
+        Returns:
+            The judgement, held where it has to wait.
+        """
         made = decide(
             loaded.state,
             judgement,
@@ -337,7 +339,14 @@ class Gate:
             upstream=self._upstream,
         )
         if made is None:
-            return
+            return judgement
+        is_to_live = made.to_stage in (CANARY, WATCH)
+        if (
+            self._waits_for
+            and is_to_live
+            and live_beside(runs_in(decisions_in(self._writer.read())), self._started) is not None
+        ):
+            return _held(judgement, self._waits_for)  # seen without fencing anybody
         found: list[Decision] = []
         waits_for: list[str] = []
 
@@ -345,7 +354,7 @@ class Gate:
             runs = runs_in(decisions_in(records))
             run = next((run for run in runs if run.name == self._started.run), None)
             found[:] = [known for known in run.decisions if known.step == made.step] if run is not None else []
-            other = live_beside(runs, self._started) if made.to_stage in (CANARY, WATCH) else None
+            other = live_beside(runs, self._started) if is_to_live else None
             waits_for[:] = [other.name] if other is not None and not found else []
             return None if found or waits_for else encode(made)
 
@@ -356,7 +365,7 @@ class Gate:
             raise
         self._waits_for = f"{waits_for[0]} has live traffic, and only one candidate may" if waits_for else ""
         if self._waits_for:
-            return
+            return _held(judgement, self._waits_for)
         decision = made if written is not None else found[0]
         if written is not None:
             self._metrics.inc("shadow_decisions_total", decision=decision.decision)
@@ -366,6 +375,7 @@ class Gate:
             self._decision = decision
         self._reached("decided")
         log.info("%s: %s to %s: %s", decision.run, decision.decision, decision.to_stage, decision.reason)
+        return judgement
 
     def _publish(self, loaded: _Loaded, judgement: Judgement, broken: str, now_us: int) -> None:
         """Tell metrics, the store and this machine what is known now."""
@@ -382,9 +392,7 @@ class Gate:
 
 
 def _held(judgement: Judgement, reason: str) -> Judgement:
-    """A promotion that waits until nothing holds it any more; a rollback never waits."""
-    if judgement.decision != PROMOTE:
-        return judgement
+    """A promotion that waits until nothing holds it any more."""
     return dataclasses.replace(judgement, decision=HOLD, reason=reason)
 
 

@@ -39,16 +39,22 @@ def state_home(tmp_path, monkeypatch):
 
 
 class World:
-    """A run of two partitions whose tiles the test closes."""
+    """A run of two partitions whose tiles the test closes.
 
-    def __init__(self, expires_us: int = 10**15) -> None:
+    Args:
+        beside: Another run on the same log and store.
+    """
+
+    def __init__(self, expires_us: int = 10**15, *, policy=POLICY, run=RUN, beside: World | None = None) -> None:
         self.us = 0
-        self.log = MemoryLog(self.now_us)
-        self.store = MemoryStore()
-        self.log.admin().create_topics({"decisions": 1}, {})
+        self.run, self.policy = run, policy
+        self.log = beside.log if beside is not None else MemoryLog(self.now_us)
+        self.store = beside.store if beside is not None else MemoryStore()
+        if beside is None:
+            self.log.admin().create_topics({"decisions": 1}, {})
         self.versions: list[str | None] = [None, None]
         self.metrics = Metrics("gate")
-        self.started = Started(RUN, 1, "v2", "v1", "0" * 64, "shadow", TILE_US, 0, (0, 0), (0, 0), 0, expires_us, True)
+        self.started = Started(run, 1, "v2", "v1", "0" * 64, "shadow", TILE_US, 0, (0, 0), (0, 0), 0, expires_us, True)
         self.log.decisions("decisions", "test").append(b"", lambda records: encode(self.started))
 
     def now_us(self) -> int:
@@ -56,7 +62,7 @@ class World:
 
     def change(self, partition: int, **content) -> None:
         change = Change(version=str(uuid.uuid4()), **{"state": {}, **content})
-        self.store.swap(slot_of(RUN, partition), self.versions[partition], change)
+        self.store.swap(slot_of(self.run, partition), self.versions[partition], change)
         self.versions[partition] = change.version
 
     def close(self, number: int, tally: Tally, partition: int) -> None:
@@ -74,14 +80,14 @@ class World:
 
     def gate(self, reached=lambda point: None) -> Gate:
         writer = self.log.decisions("decisions", "test")
-        return Gate(self.started, POLICY, self.store, writer, self.metrics, self, reached)
+        return Gate(self.started, self.policy, self.store, writer, self.metrics, self, reached, "http://candidate:8000")
 
     def decisions(self) -> list[Decision]:
         records = decisions_in(self.log.decisions("decisions", "test").read())
-        return [record for record in records if isinstance(record, Decision)]
+        return [record for record in records if isinstance(record, Decision) and record.run == self.run]
 
     def digest(self) -> bytes:
-        stored = self.store.load(RUN)
+        stored = self.store.load(self.run)
         return b"" if stored is None else stored[1].get("gate", b"")
 
 
