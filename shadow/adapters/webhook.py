@@ -17,7 +17,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -28,6 +28,8 @@ from shadow.notify.place import FAILED, Outcome, outcome_of
 from shadow.notify.signing import signed_headers
 
 TIMEOUT_S: Final = 15.0
+TURNS: Final = 3
+"""Of the loop, after which an aborted connection's socket is closed."""
 
 Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
 """Addresses of a host. Raises OSError where it has none."""
@@ -107,6 +109,25 @@ class _Resolver(AbstractResolver):
         """Nothing is kept."""
 
 
+class _Connector(aiohttp.TCPConnector):
+    """One for each sending: nothing is kept, and its end is the connection's."""
+
+    _opened: asyncio.BaseTransport | None = None
+
+    async def connect(self, *args: Any, **kwargs: Any) -> Any:
+        """Remember the connection, which the client lets go in many ways."""
+        connection = await super().connect(*args, **kwargs)
+        self._opened = connection.transport
+        return connection
+
+    async def end(self) -> None:
+        """Abort the connection: a farewell by TLS would wait for a receiver that may be busy with its answer."""
+        if isinstance(self._opened, asyncio.WriteTransport):
+            self._opened.abort()
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+
+
 async def send(
     target: Target,
     event_id: str,
@@ -141,25 +162,27 @@ async def _post(target: Target, body: bytes, headers: Mapping[str, str], resolve
     address = address_in(urlsplit(target.url).hostname or "")
     if address is not None:  # the client asks no resolver for it
         checked(target, str(address), [address])
-    connector = aiohttp.TCPConnector(
+    connector = _Connector(
         resolver=_Resolver(target, resolve),
         use_dns_cache=False,
-        force_close=True,
         ssl=target.tls if target.tls is not None else True,
     )
-    async with (
-        aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),
-            trust_env=False,
-        ) as session,
-        session.post(target.url, data=body, headers=headers, allow_redirects=False) as response,
-    ):
-        # 3. No body.
-        outcome = outcome_of(response.status, response.headers.get("retry-after"))
-        response.close()
-        return outcome
+    try:
+        async with (
+            aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None),
+                trust_env=False,
+            ) as session,
+            session.post(target.url, data=body, headers=headers, allow_redirects=False) as response,
+        ):
+            # 3. No body.
+            outcome = outcome_of(response.status, response.headers.get("retry-after"))
+            response.close()
+            return outcome
+    finally:
+        await connector.end()
 
 
 def _words(error: BaseException) -> str:
