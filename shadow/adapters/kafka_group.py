@@ -302,7 +302,7 @@ class KafkaGroup:
         if not offsets:
             return
         places = [
-            TopicPartition(self._topic, partition, offset, (notes or {}).get(partition))
+            TopicPartition(self._topic, partition, offset, (notes or {}).get(partition, ""))
             for partition, offset in offsets.items()
         ]
         try:

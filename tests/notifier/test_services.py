@@ -172,7 +172,7 @@ def test_without_an_endpoint_or_its_secret_it_says_so(shadow: CommandLine, tmp_p
 
 def test_doctor_looks_where_endpoints_lead(shadow: CommandLine, tmp_path: Path, redis_server: RedisServer) -> None:
     """
-    A receiver on this machine is right where that is allowed; a name that leads nowhere, and a missing secret, are wrong.
+    What may be sent to is right; a name that leads nowhere, and a missing secret, are wrong.
     """
     tree = configuration(f"127.0.0.1:{free_port()}", redis_server.url)
     loopback = {"url": "https://localhost/hook", "secret": SECRET, "unsafe_loopback": True}
