@@ -21,13 +21,14 @@ from shadow.records.answers import OUTCOMES
 from shadow.records.comparisons import ROLES_BY_COMPARISON
 from shadow.records.tallies import CLASSES
 
-Process = Literal["proxy", "worker", "comparator", "gate"]
+Process = Literal["proxy", "worker", "comparator", "gate", "notifier"]
 
 PROXY: Final = frozenset({"proxy"})
 WORKER: Final = frozenset({"worker"})
 COMPARATOR: Final = frozenset({"comparator"})
 GATE: Final = frozenset({"gate"})
-EVERY: Final = PROXY | WORKER | COMPARATOR | GATE
+NOTIFIER: Final = frozenset({"notifier"})
+EVERY: Final = PROXY | WORKER | COMPARATOR | GATE | NOTIFIER
 
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 OVERHEAD_SECONDS: Final = (0.00005, 0.0001, 0.0002, 0.0003, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25)
@@ -106,7 +107,7 @@ CATALOGUE: Final = (
     _counter(
         "shadow_dead_letters_total",
         "records",
-        WORKER | COMPARATOR,
+        WORKER | COMPARATOR | NOTIFIER,
         "Records put aside because they could not be decoded or handled, by the topic they stood in.",
         "topic",
     ),
@@ -306,6 +307,20 @@ CATALOGUE: Final = (
     _gauge("shadow_gate_evaluation_timestamp_seconds", "seconds", GATE, "When the last tile was judged.", "run"),
     _counter("shadow_decisions_total", "decisions", GATE, "Decisions written.", "decision", decision=DECISIONS),
     _counter("shadow_gate_rebuilds_total", "rebuilds", GATE, "Times that a lost state had a run counted again.", "run"),
+    # The notifier.
+    _counter(
+        "shadow_notify_attempts_total",
+        "sendings",
+        NOTIFIER,
+        "Webhooks sent, by how that ended; failed ones are sent again, refused ones never, gone ends an endpoint.",
+        "endpoint",
+        "result",
+        result=("delivered", "failed", "refused", "gone"),
+    ),
+    _seconds("shadow_notify_attempt_seconds", NOTIFIER, "Time of one sending.", "endpoint"),
+    _gauge("shadow_notify_waiting", "events", NOTIFIER, "Events that were read and are not delivered.", "endpoint"),
+    _gauge("shadow_notify_oldest_seconds", "seconds", NOTIFIER, "Since when the oldest of them is tried.", "endpoint"),
+    _gauge("shadow_notify_gone", "1", NOTIFIER, "Is 1 once a receiver answered with 410: it gets nothing.", "endpoint"),
 )
 
 BY_NAME: Final = {metric.name: metric for metric in CATALOGUE}

@@ -31,6 +31,7 @@ from shadow.settings.graders import GRADERS, GraderSection
 from shadow.settings.human import Human
 from shadow.settings.ingest import Ingest
 from shadow.settings.kafka import Kafka
+from shadow.settings.notify import Endpoint, Notify
 from shadow.settings.proxy import HealthSection, ListenTls, Mirror, ProxySection, ProxyTimeouts, Redact, UpstreamTls
 from shadow.settings.redis import Redis
 from shadow.settings.rules import RULES
@@ -70,6 +71,8 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "stages.canary.needs": CanaryNeeds,
     "stages.watch": WatchStage,
     "topics": Topics,
+    "notify": Notify,
+    "notify.endpoints": Endpoint,
     "admin": Admin,
 }
 """Sections of shadow.yaml by the name of their table; graders and rules have tables of their own."""
@@ -129,6 +132,8 @@ MEANINGS: Final = {
     ("admin", "worker"): "Port of the worker.",
     ("admin", "comparator"): "Port of the comparator.",
     ("admin", "gate"): "Port of the gate.",
+    ("admin", "notifier"): "Port of the notifier.",
+    ("notify", "endpoints"): "At most 16 receivers by name (a-z, 0-9, -); `notify.endpoints` below.",
     ("grader.status", "codes"): "Statuses (`404`) and classes (`2xx`) that pass.",
     ("grader.regex", "pattern"): "Must be found in the answer.",
     ("grader.latency", "max"): "Longest time that passes.",
@@ -344,7 +349,7 @@ def tables() -> dict[str, str]:
     }
     found |= {f"rule.{kind}": settings_table(f"rule.{kind}", model) for kind, model in RULES.items()}
     found["metrics.every"] = metrics_table([m for m in CATALOGUE if m.processes == EVERY or len(m.processes) > 1])
-    for process in ("proxy", "worker", "comparator", "gate"):
+    for process in ("proxy", "worker", "comparator", "gate", "notifier"):
         found[f"metrics.{process}"] = metrics_table([m for m in CATALOGUE if m.processes == {process}])
     found |= {f"command.{name}": options_table(command) for name, command in commands().items()}
     return found

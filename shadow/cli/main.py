@@ -34,6 +34,7 @@ MODULE_BY_COMMAND: Final = {
     "worker": "roles",
     "comparator": "roles",
     "gate": "roles",
+    "notifier": "notify",
 }
 """Where each command lives. Only what is called is imported: a proxy needs no statistics to start."""
 

@@ -73,6 +73,8 @@ def _processes(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Name and arguments of each process: one of each kind, ingest where it is configured, and more workers."""
     for name in ROLES:
         yield name, (name,)
+    if settings.notify is not None:
+        yield "notifier", ("notifier",)
     if settings.ingest is not None:
         yield "ingest", ("ingest", "--admin-port", "0")
     for role in (PRODUCTION, BASELINE):

@@ -29,6 +29,7 @@ class Admin(Section):
     worker: Port = 9102
     comparator: Port = 9103
     gate: Port = 9104
+    notifier: Port = 9105
 
     def bearer(self) -> str | None:
         """The token as clients send it.
@@ -45,7 +46,7 @@ class Admin(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        ports = [port for port in (self.proxy, self.worker, self.comparator, self.gate) if port]
+        ports = [port for port in (self.proxy, self.worker, self.comparator, self.gate, self.notifier) if port]
         twice = next((port for port in ports if ports.count(port) > 1), None)
         if twice is not None:
             raise refused_whole(f"two processes have the port {twice}, must have one each")

@@ -19,6 +19,7 @@ from shadow.settings.human import Human
 from shadow.settings.ingest import Ingest
 from shadow.settings.kafka import Kafka
 from shadow.settings.names import ENV
+from shadow.settings.notify import Notify
 from shadow.settings.proxy import ProxySection
 from shadow.settings.redis import Redis
 from shadow.settings.rules import BUSY_PER_DAY, MARGIN, MARGIN_BUSY
@@ -51,6 +52,7 @@ class Settings(Section):
     human: Human | None = None
     ingest: Ingest | None = None
     topics: Topics = Topics()
+    notify: Notify | None = None
     admin: Admin = Admin()
 
     def policy(self) -> Policy:
