@@ -25,13 +25,15 @@ SOURCES: Final = (MESSAGES, INPUT, PROMPT, BODY)
 
 TOOL_CALL: Final = "a tool call"
 NO_TEXT: Final = "no text"
+UNASKED: Final = "a chat in which nobody is asked"
 NOT_READ: Final = "an encoding that is not read"
 OTHER_CONTENT: Final = "content other than text"
 
 _ROLES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-_TOOL_ROLES: Final = frozenset({"tool", "function"})
-_TEXT_PARTS: Final = frozenset({"text", "input_text", "output_text"})
-_CALL_ITEMS: Final = frozenset({"function_call", "custom_tool_call", "mcp_call", "computer_call", "tool_call"})
+# Tuples, since what a user sends there may be a list, which no set can look up.
+_TOOL_ROLES: Final = ("tool", "function")
+_TEXT_PARTS: Final = ("text", "input_text", "output_text")
+_CALL_ITEMS: Final = ("function_call", "custom_tool_call", "mcp_call", "computer_call", "tool_call")
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -160,7 +162,10 @@ def _responses_chat(document: Mapping[str, Any]) -> tuple[Message, ...]:
 def _chat(items: list[Any]) -> tuple[Message, ...]:
     if not items:
         raise LeftOut(NO_TEXT)
-    return tuple(_message(item) for item in items)
+    chat = tuple(_message(item) for item in items)
+    if chat[-1].role == "system":
+        raise LeftOut(UNASKED)  # chat templates refuse it: there is no turn to answer
+    return chat
 
 
 def _message(item: Any) -> Message:
