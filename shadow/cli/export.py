@@ -11,7 +11,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Final
 
-import orjson
 import typer
 import yaml
 
@@ -24,7 +23,17 @@ from shadow.errors import Usage
 from shadow.records.pairs import GradedPair
 from shadow.training.card import MARK, card_text, card_tree
 from shadow.training.judged import judged, judging
-from shadow.training.rows import CHOICES, COMPARISONS, FORMATS, Source, digest_of, is_chosen, row_of, superseded
+from shadow.training.rows import (
+    CHOICES,
+    COMPARISONS,
+    FORMATS,
+    Source,
+    digest_of,
+    is_chosen,
+    line_of,
+    row_of,
+    superseded,
+)
 from shadow.training.texts import LeftOut
 
 DATA: Final = "train.jsonl"
@@ -144,7 +153,7 @@ def _take(pair: GradedPair, wanted: Wanted, source: Source, spool: RowSpool, mad
         made.left_out[str(reason)] += 1
         return
     place = (pair.request_partition, pair.request_offset, pair.comparison)
-    spool.add(SpooledRow(place, digest_of(row, wanted.format), orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)))
+    spool.add(SpooledRow(place, digest_of(row, wanted.format), line_of(row)))
 
 
 def _written(spool: RowSpool, format: str, made: Made) -> Iterator[bytes]:

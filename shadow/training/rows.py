@@ -47,12 +47,13 @@ NO_ANSWER: Final = "no answer"
 SAME_ANSWERS: Final = "twice the same answer"
 
 _TEXTS: Final = {
-    PAIRS: ("prompt", "reference", "candidate"),
+    PAIRS: ("prompt", "reference_role", "reference", "candidate"),
     SFT: ("prompt", "completion"),
     MESSAGES: ("messages",),
     PREFERENCE: ("prompt", "chosen", "rejected"),
 }
 """Columns by which rows are the same."""
+_LINE_ENDS: Final = tuple((mark.encode(), b"\\u%04x" % ord(mark)) for mark in "\x85\u2028\u2029")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,14 @@ def grade_rows(pair: GradedPair, versions: Mapping[str, str]) -> list[dict[str, 
         for grader, by_role in sorted(pair.grades.items())
         for role, grade in sorted(by_role.items())
     ]
+
+
+def line_of(row: Mapping[str, Any]) -> bytes:
+    """A row as one line, also for readers that take Unicode's line ends for such."""
+    line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+    for mark, escape in _LINE_ENDS:
+        line = line.replace(mark, escape)
+    return line
 
 
 def superseded(format: str, comparisons: Sequence[str]) -> frozenset[str]:
