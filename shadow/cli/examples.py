@@ -15,10 +15,10 @@ from shadow.cli.pair_shown import pair_panel
 from shadow.cli.pairs import past_run, versions_of
 from shadow.cli.read_pairs import Scanned, read_pairs
 from shadow.errors import BrokenEvidence, Unavailable, Usage
-from shadow.gate.compiled import rule_id
+from shadow.gate.compiled import kind_of, rule_id, subject_of
 from shadow.gate.judgement import Verdict
 from shadow.records.pairs import GradedPair
-from shadow.records.policy import Policy, Rule
+from shadow.records.policy import Policy, Rule, comparison_of
 from shadow.training.pair_tree import pair_tree
 from shadow.training.worst import EXAMPLES_MAX, Worst, against
 
@@ -75,11 +75,17 @@ def examples_of(config: Path | None, document: Mapping[str, Any]) -> Examples:
 
 def blocking_rules(policy: Policy, judgement: Mapping[str, Any]) -> list[Rule]:
     """The rules of the judged stage that have not passed, those that failed first."""
-    verdicts = {line["id"]: line["verdict"] for line in judgement.get("rules", ())}
+    lines = judgement.get("rules", ())
+    verdicts = {(each["rule"], each["comparison"], each["slice"], each["grader"]): each["verdict"] for each in lines}
     stage = judgement.get("stage", policy.stages[0].name)
     rules = [rule for each in policy.stages if each.name == stage for rule in each.rules]
-    blocking = [rule for rule in rules if verdicts.get(rule_id(rule), Verdict.PASS.name) != Verdict.PASS.name]
-    return sorted(blocking, key=lambda rule: verdicts[rule_id(rule)] != Verdict.FAIL.name)
+    blocking = [rule for rule in rules if verdicts.get(_line_of(rule), Verdict.PASS.name) != Verdict.PASS.name]
+    return sorted(blocking, key=lambda rule: verdicts[_line_of(rule)] != Verdict.FAIL.name)
+
+
+def _line_of(rule: Rule) -> tuple[str, str, str, str]:
+    """How the judgement's lines name a rule."""
+    return kind_of(rule), comparison_of(rule), rule.slice, subject_of(rule)
 
 
 def examples_panel(examples: Examples) -> RenderableType:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from shadow.cli.examples import Examples, blocking_rules, examples_panel
 from shadow.cli.pair_shown import CHARACTERS_MAX, escaped, json_text, pairs_panel
-from shadow.gate.compiled import rule_id
+from shadow.gate.compiled import kind_of, subject_of
 from shadow.records.grades import Grade
 from shadow.records.policy import Cap, Floor, Needs, Policy, Quality, StagePolicy
 from shadow.training.pair_tree import pair_tree
@@ -86,7 +86,16 @@ def test_the_rules_that_block_have_examples():
     rules = (Quality({"correct": 1.0}), Floor("tagged"), Cap("tagged"))
     policy = Policy((StagePolicy("shadow", Needs(), rules), StagePolicy("canary", Needs(), rules[:1])))
     verdicts = zip(rules, ("UNDECIDED", "PASS", "FAIL"), strict=True)
-    lines = [{"id": rule_id(rule), "verdict": verdict} for rule, verdict in verdicts]
+    lines = [
+        {
+            "rule": kind_of(rule),
+            "comparison": "candidate-production",
+            "slice": "all",
+            "grader": subject_of(rule),
+            "verdict": verdict,
+        }
+        for rule, verdict in verdicts
+    ]
     found = blocking_rules(policy, {"stage": "shadow", "rules": lines})
     assert [rules[2], rules[0]] == found
     assert [] == blocking_rules(policy, {})
