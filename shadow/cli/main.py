@@ -21,6 +21,8 @@ MODULE_BY_COMMAND: Final = {
     "runs": "runs",
     "status": "runs",
     "explain": "runs",
+    "pairs": "pairs",
+    "export": "export",
     "replay": "replay",
     "archive": "archive",
     "answers": "answers",

@@ -20,7 +20,9 @@ from shadow.adapters.logs import configure
 from shadow.cli import wiring
 from shadow.cli.begin import begin, runs_of, transactional_id
 from shadow.cli.display import explanation, run_panel
+from shadow.cli.examples import examples_of, examples_panel
 from shadow.cli.exits import BROKEN, BY_DECISION, UNDECIDED, checked_output, exiting
+from shadow.cli.pair_shown import json_text
 from shadow.cli.safety import faults_of, risks_of
 from shadow.cli.view import View, last_known_view, view_or_last_known
 from shadow.errors import ShadowError, Unavailable, Usage
@@ -119,15 +121,28 @@ def status(
     return _exit_code(view)
 
 
-def explain(run: RunName = None, config: Config = None, output: Output = "table") -> int:
+def explain(
+    run: RunName = None,
+    config: Config = None,
+    examples: Annotated[
+        bool, typer.Option("--examples", help="And up to five pairs for each rule that has not passed; needs -c.")
+    ] = False,
+    output: Output = "table",
+) -> int:
     """Say why: have, need and verdict of each rule, what blocks, and what would be needed."""
     checked_output(output)
     with _viewer(config, run) as look:
         view = look()
-    if output == "json":
+    found = examples_of(config, view.document) if examples else None
+    if output == "json" and found is not None:
+        typer.echo(json_text({**view.document, "is_live": view.is_live, **found.tree()}))
+    elif output == "json":
         _print_json({**view.document, "is_live": view.is_live})
     else:
-        Console(highlight=False).print(explanation(view.document, view.note))
+        console = Console(highlight=False)
+        console.print(explanation(view.document, view.note))
+        if found is not None:
+            console.print(examples_panel(found))
     return _exit_code(view)
 
 
