@@ -28,7 +28,8 @@ from shadow.adapters.avro import encode
 from shadow.adapters.decisions import decisions_in
 from shadow.adapters.logs import Repeated
 from shadow.errors import Refused, Unavailable
-from shadow.gate.explain import explain, explain_lines
+from shadow.gate.explain import explain, explain_lines, suspects
+from shadow.gate.flip import Way, flips_of
 from shadow.gate.history import Run, runs_in
 from shadow.gate.judgement import Judgement, judgement_to_json
 from shadow.gate.run import (
@@ -40,6 +41,7 @@ from shadow.gate.run import (
     state_from_bytes,
     state_to_bytes,
 )
+from shadow.gate.trace import Trace, history_tree, trace_from_bytes
 from shadow.metrics import Metrics
 from shadow.ports import Change, Clock, DecisionWriter, Store
 from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_name
@@ -60,11 +62,18 @@ MERGED_KEPT_US = 24 * 3600 * 1_000_000
 
 @dataclass(slots=True)
 class _Loaded:
-    """The state as it stands in the store, with its version there."""
+    """The state as it stands in the store, with its version there.
+
+    Args:
+        trace: How the verdict came about.
+        ways: What would flip each rule, and the tile for which that was looked up.
+    """
 
     state: RunState
     version: str | None
     positions: tuple[int, ...]
+    trace: Trace
+    ways: tuple[int, list[tuple[Way, ...]]] | None = None
 
 
 class Gate:
@@ -153,16 +162,17 @@ class Gate:
         run = self._run_in(self._writer.read())
         stored = self._store.load(self._started.run)
         fresh = RunState.begin(self._started.run, self._policy, self._started.first_tile, self._started.stage)
-        state, version, positions = fresh, None, self._started.answers_from
+        state, version, positions, trace = fresh, None, self._started.answers_from, Trace()
         if stored is not None:
             version, fields = stored
         if stored is not None and "gate" in fields:  # before the first tile only the view is there
             try:
                 state = state_from_bytes(fields["gate"], self._policy)
                 positions = tuple(orjson.loads(fields["positions"]))
+                trace = trace_from_bytes(fields.get("trace"))
             except (ValueError, KeyError) as error:
                 log.warning("the stored state cannot be used (%s); folding all tiles again", error)
-        self._loaded = _Loaded(state, version, positions)
+        self._loaded = _Loaded(state, version, positions, trace)
         self._is_judged = False
         if run is not None and run.is_finished:
             self._decision = run.decisions[-1]
@@ -207,7 +217,7 @@ class Gate:
             loaded.state.folded,
             dropped,
         )
-        change = Change(str(uuid.uuid4()), {FOLDED: str(first - 1).encode()}, dropped=("gate", "positions"))
+        change = Change(str(uuid.uuid4()), {FOLDED: str(first - 1).encode()}, dropped=("gate", "positions", "trace"))
         self._loaded = None
         try:
             self._store.swap(self._started.run, loaded.version, change)
@@ -247,6 +257,7 @@ class Gate:
             state={
                 "gate": state_to_bytes(loaded.state),
                 "positions": orjson.dumps(loaded.positions),
+                "trace": loaded.trace.to_bytes(),
                 FOLDED: str(number).encode(),
             },
             tiles=tiles,
@@ -278,6 +289,8 @@ class Gate:
         if judgement.decision == HOLD and now_us >= self._started.expires_us:
             reason = f"the run reached its longest age of {self._policy.expires_s:g} s undecided: {judgement.reason}"
             judgement = dataclasses.replace(judgement, decision=EXPIRE, reason=reason)
+        if loaded.state.folded >= self._started.first_tile:
+            loaded.trace.add(loaded.state.folded, judgement)
         if self._decision is None:
             self._decide(loaded, judgement)
         self._is_judged = True
@@ -315,7 +328,11 @@ class Gate:
 
     def _publish(self, loaded: _Loaded, judgement: Judgement, broken: str, now_us: int) -> None:
         """Tell metrics, the store and this machine what is known now."""
-        view = view_of(self._started, loaded.state, judgement, self._decision, broken, now_us)
+        if loaded.ways is None or loaded.ways[0] != loaded.state.folded:
+            ways = flips_of(loaded.state.compiled, loaded.state.seen, judgement.rules)
+            loaded.ways = (loaded.state.folded, ways)
+        told = told_of(loaded.state, judgement, loaded.ways[1], loaded.trace)
+        view = view_of(self._started, loaded.state, judgement, self._decision, broken, now_us) | told
         stage = "broken" if broken else (self._decision.to_stage if self._decision else loaded.state.stage)
         publish(self._metrics, self._started.run, stage, loaded.state.window_pairs, judgement, now_us)
         last_known.save(f"run-{self._started.run}", view)
@@ -350,9 +367,18 @@ def view_of(
         "expires_us": started.expires_us,
         "updated_us": now_us,
         "judgement": judgement_to_json(judgement),
-        "explain": [dataclasses.asdict(row) for row in explain(judgement)],
-        "lines": explain_lines(judgement),
         "decision": decision_tree(decision),
+    }
+
+
+def told_of(state: RunState, judgement: Judgement, ways: Sequence[tuple[Way, ...]], trace: Trace) -> dict[str, Any]:
+    """What `explain` shows beside: what is missing and when it comes, what would flip it, and how it came about."""
+    rows = explain(judgement, ways)
+    return {
+        "explain": [dataclasses.asdict(row) for row in rows],
+        "lines": explain_lines(judgement, rows),
+        "suspects": [dataclasses.asdict(each) for each in suspects(judgement)],
+        "history": history_tree(trace, state.compiled.ids, state.policy.tile_us),
     }
 
 

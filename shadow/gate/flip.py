@@ -42,9 +42,10 @@ from shadow.records.policy import (
 
 COUNT_MAX: Final = 1 << 30
 """Larger changes are as good as none."""
-LIKE_THESE: Final = "more pairs like these"
+LIKE_THESE: Final = "pairs like these"
 
 _LOW, _TIE, _HIGH = 0, 1, 2
+_SINGULARS: Final = {"losses": "loss", "wins": "win", "pairs": "pair", "answers": "answer", "requests": "request"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,20 @@ class Way:
     count: int
 
 
+def amount(way: Way) -> str:
+    """How many more of what, for example `9 more wins`."""
+    what = way.what
+    if way.count == 1:
+        for plural, singular in _SINGULARS.items():
+            what = what.replace(plural, singular)
+    return f"{way.count:,} more {what}"
+
+
 def told(ways: Sequence[Way]) -> str:
-    """Ways as a sentence, for example `PASS with 120 more pairs like these or 9 wins; FAIL with 14 losses`."""
+    """Ways as the end of a sentence: `PASS with 120 more pairs like these or 9 more wins; FAIL with 1 more loss`."""
     parts = []
     for verdict in dict.fromkeys(way.to for way in ways):
-        changes = " or ".join(f"{way.count:,} {way.what}" for way in ways if way.to == verdict)
+        changes = " or ".join(map(amount, (way for way in ways if way.to == verdict)))
         parts.append(f"{verdict} with {changes}")
     return "; ".join(parts)
 
