@@ -16,13 +16,13 @@ import dataclasses
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from consumers.gate.published import publish
+from consumers.gate.published import publish, publish_operating
 from shadow.adapters import last_known
 from shadow.adapters.avro import encode
 from shadow.adapters.decisions import decisions_in
@@ -32,6 +32,7 @@ from shadow.gate.explain import explain, explain_lines, suspects
 from shadow.gate.flip import Way, flips_of
 from shadow.gate.history import Run, runs_in
 from shadow.gate.judgement import Judgement, judgement_to_json
+from shadow.gate.noise import Noise, budget, noise_from_bytes, noise_stage
 from shadow.gate.run import (
     RunState,
     decide,
@@ -41,10 +42,11 @@ from shadow.gate.run import (
     state_from_bytes,
     state_to_bytes,
 )
+from shadow.gate.today import detectable_today
 from shadow.gate.trace import Trace, history_tree, trace_from_bytes
 from shadow.metrics import Metrics
 from shadow.ports import Change, Clock, DecisionWriter, Store
-from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_name
+from shadow.records.comparisons import BASELINE_PRODUCTION, CANDIDATE_PRODUCTION, tile_name
 from shadow.records.decisions import EXPIRE, HOLD, Decision, Started
 from shadow.records.log import LogRecord
 from shadow.records.policy import Policy
@@ -60,20 +62,31 @@ MERGED_KEPT_US = 24 * 3600 * 1_000_000
 """Log time for which merged tiles stay in the store, for displays; judging needs the state alone."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Foreseen:
+    """What would flip each rule after a tile, and what each will find by the deadline."""
+
+    tile: int
+    ways: list[tuple[Way, ...]]
+    detectable: Mapping[tuple[str, str], float]
+
+
 @dataclass(slots=True)
 class _Loaded:
     """The state as it stands in the store, with its version there.
 
     Args:
         trace: How the verdict came about.
-        ways: What would flip each rule, and the tile for which that was looked up.
+        noise: Alarms among A/A pairs.
+        foreseen: What depends on the tile alone and is shown.
     """
 
     state: RunState
     version: str | None
     positions: tuple[int, ...]
     trace: Trace
-    ways: tuple[int, list[tuple[Way, ...]]] | None = None
+    noise: Noise
+    foreseen: _Foreseen | None = None
 
 
 class Gate:
@@ -107,6 +120,7 @@ class Gate:
         self._clock = clock
         self._reached = reached
         self._loaded: _Loaded | None = None
+        self._noise = noise_stage(policy, started.stage)
         self._decision: Decision | None = None
         self._is_judged = False
         self._published_us = 0
@@ -162,17 +176,17 @@ class Gate:
         run = self._run_in(self._writer.read())
         stored = self._store.load(self._started.run)
         fresh = RunState.begin(self._started.run, self._policy, self._started.first_tile, self._started.stage)
-        state, version, positions, trace = fresh, None, self._started.answers_from, Trace()
+        state, version, positions, trace, noise = fresh, None, self._started.answers_from, Trace(), Noise()
         if stored is not None:
             version, fields = stored
         if stored is not None and "gate" in fields:  # before the first tile only the view is there
             try:
                 state = state_from_bytes(fields["gate"], self._policy)
                 positions = tuple(orjson.loads(fields["positions"]))
-                trace = trace_from_bytes(fields.get("trace"))
+                trace, noise = trace_from_bytes(fields.get("trace")), noise_from_bytes(fields.get("noise"))
             except (ValueError, KeyError) as error:
                 log.warning("the stored state cannot be used (%s); folding all tiles again", error)
-        self._loaded = _Loaded(state, version, positions, trace)
+        self._loaded = _Loaded(state, version, positions, trace, noise)
         self._is_judged = False
         if run is not None and run.is_finished:
             self._decision = run.decisions[-1]
@@ -217,7 +231,9 @@ class Gate:
             loaded.state.folded,
             dropped,
         )
-        change = Change(str(uuid.uuid4()), {FOLDED: str(first - 1).encode()}, dropped=("gate", "positions", "trace"))
+        change = Change(
+            str(uuid.uuid4()), {FOLDED: str(first - 1).encode()}, dropped=("gate", "positions", "trace", "noise")
+        )
         self._loaded = None
         try:
             self._store.swap(self._started.run, loaded.version, change)
@@ -249,6 +265,8 @@ class Gate:
         tiles = {share.name: merged[share.comparison].to_bytes() for share in shares[: len(merged)]}
         main, number = merged.pop(CANDIDATE_PRODUCTION), shares[0].number
         fold_tile(loaded.state, number, main, tiles[tile_name(number)], merged)
+        if self._noise is not None and BASELINE_PRODUCTION in merged:
+            loaded.noise.fold(self._noise, merged[BASELINE_PRODUCTION])
         loaded.positions = tuple(share.next for share in shares if share.comparison == CANDIDATE_PRODUCTION)
         self._is_judged = False
         kept = -(-MERGED_KEPT_US // self._policy.tile_us)
@@ -258,6 +276,7 @@ class Gate:
                 "gate": state_to_bytes(loaded.state),
                 "positions": orjson.dumps(loaded.positions),
                 "trace": loaded.trace.to_bytes(),
+                "noise": loaded.noise.to_bytes(),
                 FOLDED: str(number).encode(),
             },
             tiles=tiles,
@@ -328,10 +347,12 @@ class Gate:
 
     def _publish(self, loaded: _Loaded, judgement: Judgement, broken: str, now_us: int) -> None:
         """Tell metrics, the store and this machine what is known now."""
-        if loaded.ways is None or loaded.ways[0] != loaded.state.folded:
-            ways = flips_of(loaded.state.compiled, loaded.state.seen, judgement.rules)
-            loaded.ways = (loaded.state.folded, ways)
-        told = told_of(loaded.state, judgement, loaded.ways[1], loaded.trace)
+        foreseen = loaded.foreseen
+        if foreseen is None or foreseen.tile != loaded.state.folded:
+            foreseen = loaded.foreseen = _foreseen(loaded.state, judgement)
+        noise = loaded.noise if self._noise is not None else None
+        publish_operating(self._metrics, self._started.run, foreseen.detectable, noise, budget(judgement.stage))
+        told = told_of(loaded.state, judgement, foreseen.ways, loaded.trace, noise)
         view = view_of(self._started, loaded.state, judgement, self._decision, broken, now_us) | told
         stage = "broken" if broken else (self._decision.to_stage if self._decision else loaded.state.stage)
         publish(self._metrics, self._started.run, stage, loaded.state.window_pairs, judgement, now_us)
@@ -342,6 +363,12 @@ class Gate:
             loaded.version = change.version
         except Refused:
             self._loaded = None
+
+
+def _foreseen(state: RunState, judgement: Judgement) -> _Foreseen:
+    ways = flips_of(state.compiled, state.seen, judgement.rules)
+    found = detectable_today(state.compiled, state.seen, judgement, state.policy.expires_s)
+    return _Foreseen(state.folded, ways, found)
 
 
 def view_of(
@@ -371,7 +398,9 @@ def view_of(
     }
 
 
-def told_of(state: RunState, judgement: Judgement, ways: Sequence[tuple[Way, ...]], trace: Trace) -> dict[str, Any]:
+def told_of(
+    state: RunState, judgement: Judgement, ways: Sequence[tuple[Way, ...]], trace: Trace, noise: Noise | None = None
+) -> dict[str, Any]:
     """What `explain` shows beside: what is missing and when it comes, what would flip it, and how it came about."""
     rows = explain(judgement, ways)
     return {
@@ -379,6 +408,9 @@ def told_of(state: RunState, judgement: Judgement, ways: Sequence[tuple[Way, ...
         "lines": explain_lines(judgement, rows),
         "suspects": [dataclasses.asdict(each) for each in suspects(judgement)],
         "history": history_tree(trace, state.compiled.ids, state.policy.tile_us),
+        "noise": None
+        if noise is None
+        else {"blocks": noise.blocks, "alarms": noise.alarms, "budget": budget(judgement.stage)},
     }
 
 

@@ -157,6 +157,11 @@ def explanation(document: Mapping[str, Any], note: str = "") -> RenderableType:
         named = ", ".join(f"{each['id']} {each['log_e']:.2f}{'*' * each['is_named']}" for each in suspects)
         star = " (*: named by e-BH)" if any(each["is_named"] for each in suspects) else ""
         parts.append(Text(f"evidence against the candidate, log e, strongest first: {named}{star}", style="dim"))
+    noise = document.get("noise")
+    if noise:
+        told = f"{noise['alarms']:,} of {noise['blocks']:,} blocks of 1,000 pairs"
+        most = f"at most {noise['budget']:.2%} may"
+        parts.append(Text(f"false alarms between production and its baseline: {told}; {most}", style="dim"))
     if document.get("history", {}).get("points"):
         parts += [Text(), history(document["history"], document.get("judgement", {}))]
     if note:
