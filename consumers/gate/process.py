@@ -402,7 +402,7 @@ def told_of(
     state: RunState, judgement: Judgement, ways: Sequence[tuple[Way, ...]], trace: Trace, noise: Noise | None = None
 ) -> dict[str, Any]:
     """What `explain` shows beside: what is missing and when it comes, what would flip it, and how it came about."""
-    rows = explain(judgement, ways)
+    rows = explain(judgement, ways, state.policy.expires_s)
     return {
         "explain": [dataclasses.asdict(row) for row in rows],
         "lines": explain_lines(judgement, rows),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shadow.gate.compiled import compile_tests
 from shadow.gate.flip import LIKE_THESE, Way, amount, flips_of, told
@@ -56,15 +56,22 @@ class Row:
     ways: tuple[Way, ...] = ()
 
 
-def explain(judgement: Judgement, ways: Sequence[tuple[Way, ...]] | None = None) -> list[Row]:
+def explain(
+    judgement: Judgement, ways: Sequence[tuple[Way, ...]] | None = None, expires_s: float | None = None
+) -> list[Row]:
     """Rows of an explanation: what blocks comes first, conditions before rules, in the policy's order.
 
     Args:
         ways: What would flip each rule, where the caller has looked for it already.
+        expires_s: Longest age of the stage; what comes later than that is said to come too late.
     """
     found = flips(judgement) if ways is None else ways
     rows = [_condition_row(judgement, condition) for condition in judgement.conditions]
     rows += [_rule_row(judgement, line, flip) for line, flip in zip(judgement.rules, found, strict=True)]
+    if expires_s is not None:
+        left_s = expires_s - judgement.evidence.age_s
+        late = ", after the run has expired"
+        rows = [replace(row, when=row.when + late) if (row.eta_s or 0.0) > left_s else row for row in rows]
     return sorted(rows, key=lambda row: not row.blocks)
 
 

@@ -51,6 +51,16 @@ def test_a_slice_is_filled_at_todays_rate_not_at_the_mean_one():
     assert "at today's rate in about 18 h" == row.when
 
 
+def test_what_comes_after_the_end_is_said_to_come_too_late():
+    """
+    Ten pairs a day fill no slice of 1,250 in a week.
+    """
+    judgement = judged(NoRegression("g", "rare"), slices={"rare": part(10)}, window_pairs=10, age_s=DAY_S)
+    rows = {row.name: row.when for row in explain(judgement, expires_s=7 * DAY_S)}
+    assert "at today's rate in about 124 d, after the run has expired" == rows["slice_volume"]
+    assert "expired" not in rows["volume"]
+
+
 def test_coverage_recovers_once_nothing_is_missing_any_more():
     """
     950 of 1,000 are paired: 1,500 requests of which none is missing make 2,450 of 2,500, which are 98 %.
