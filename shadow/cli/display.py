@@ -180,7 +180,10 @@ def _reasons(rows: Sequence[Mapping[str, Any]], *, is_open: bool) -> Table:
             told += f"; missing: {row['missing']}, {row['when']}"
         if row.get("flip"):
             told += f"; flips to {row['flip']}"
-        table.add_row(Text(row["verdict"], style=STYLES.get(row["verdict"], "yellow")), told)
+        paragraph = Text(told)
+        if row["verdict"] in STYLES:
+            paragraph.append(f"\nhave {row['have']}; need {row['need']}", style="dim")
+        table.add_row(Text(row["verdict"], style=STYLES.get(row["verdict"], "yellow")), paragraph)
     return table
 
 

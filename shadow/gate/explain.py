@@ -239,8 +239,8 @@ def _rule_row(judgement: Judgement, line: RuleLine, ways: tuple[Way, ...]) -> Ro
         slice=line.slice,
         grader=line.grader,
         verdict=line.verdict.name,
-        have=f"log e {line.log_e_pass:.2f}, {line.pairs:,} pairs",
-        need=f"log e {line.need:.2f}",
+        have=_rule_have(line),
+        need=_rule_need(line),
         blocks=line.verdict != Verdict.PASS,
         eta_s=eta_s or None,
         reason=line.reason,
@@ -249,6 +249,24 @@ def _rule_row(judgement: Judgement, line: RuleLine, ways: tuple[Way, ...]) -> Ro
         flip=told(ways),
         ways=ways,
     )
+
+
+def _rule_have(line: RuleLine) -> str:
+    """E-values on both sides, the estimate with its bounds, and the pairs."""
+    parts = [f"log e {line.log_e_pass:.2f} for"]
+    if line.log_e_fail is not None:
+        parts.append(f"{line.log_e_fail:.2f} against")
+    if line.estimate is not None:
+        sign = "" if line.rule in ("cap", "floor", "cost") else "+"
+        known = line.lower is not None and line.upper is not None
+        bounds = f" [{line.lower:{sign}.4f}, {line.upper:{sign}.4f}]" if known else ""
+        parts.append(f"estimate {line.estimate:{sign}.4f}{bounds}")
+    return ", ".join((*parts, f"{line.pairs:,} pairs"))
+
+
+def _rule_need(line: RuleLine) -> str:
+    fails = f", {line.need_fail:.2f} to FAIL" if line.need_fail is not None else ""
+    return f"log e {line.need:.2f} to PASS{fails}"
 
 
 def _rule_gap(judgement: Judgement, line: RuleLine, ways: tuple[Way, ...]) -> _Gap:

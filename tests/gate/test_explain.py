@@ -115,6 +115,19 @@ def test_what_is_met_misses_nothing_and_names_what_would_flip_it():
     assert "losses" in row.flip
 
 
+def test_have_and_need_hold_e_values_and_bounds():
+    """
+    Both e-values, the estimate between its bounds, the pairs; and what each e-value must reach.
+    """
+    judgement = judged(slices={"all": part(1500, 10, 16)})
+    row, line = row_of(judgement, "no_regression"), judgement.rules[0]
+    assert (
+        f"log e {line.log_e_pass:.2f} for, {line.log_e_fail:.2f} against, estimate +0.0040 "
+        f"[{line.lower:+.4f}, {line.upper:+.4f}], 1,500 pairs"
+    ) == row.have
+    assert f"log e 3.00 to PASS, {line.need_fail:.2f} to FAIL" == row.need
+
+
 def test_suspects_stand_in_the_order_of_e_bh():
     """
     The strongest evidence comes first; e-BH names the first two at 0.05; half of a pair of tests counts.
