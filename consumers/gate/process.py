@@ -18,21 +18,23 @@ import dataclasses
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from consumers.gate.published import publish
+from consumers.gate.published import publish, publish_operating
 from shadow.adapters import last_known
 from shadow.adapters.avro import encode
 from shadow.adapters.decisions import decisions_in
 from shadow.adapters.logs import Repeated
 from shadow.errors import Refused, Unavailable
-from shadow.gate.explain import explain, explain_lines
+from shadow.gate.explain import explain, explain_lines, suspects
+from shadow.gate.flip import Way, flips_of
 from shadow.gate.history import PROMOTED_ELSEWHERE, Run, live_beside, promoted_after, runs_in
 from shadow.gate.judgement import Judgement, judgement_to_json
+from shadow.gate.noise import Noise, budget, noise_from_bytes, noise_stage
 from shadow.gate.run import (
     RunState,
     advance,
@@ -43,9 +45,11 @@ from shadow.gate.run import (
     state_from_bytes,
     state_to_bytes,
 )
+from shadow.gate.today import detectable_today
+from shadow.gate.trace import Trace, history_tree, trace_from_bytes
 from shadow.metrics import Metrics
 from shadow.ports import Change, Clock, DecisionWriter, Store
-from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_name
+from shadow.records.comparisons import BASELINE_PRODUCTION, CANDIDATE_PRODUCTION, tile_name
 from shadow.records.decisions import EXPIRE, FINAL_STAGES, HOLD, Decision, Started
 from shadow.records.log import LogRecord
 from shadow.records.policy import CANARY, WATCH, Policy
@@ -60,13 +64,31 @@ MERGED_KEPT_US = 24 * 3600 * 1_000_000
 """Log time for which merged tiles stay in the store, for displays; judging needs the state alone."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Foreseen:
+    """What would flip each rule after a tile, and what each will find by the deadline."""
+
+    tile: int
+    ways: list[tuple[Way, ...]]
+    detectable: Mapping[tuple[str, str], float]
+
+
 @dataclass(slots=True)
 class _Loaded:
-    """The state as it stands in the store, with its version there."""
+    """The state as it stands in the store, with its version there.
+
+    Args:
+        trace: How the verdict came about.
+        noise: Alarms among A/A pairs.
+        foreseen: What depends on the tile alone and is shown.
+    """
 
     state: RunState
     version: str | None
     positions: tuple[int, ...]
+    trace: Trace
+    noise: Noise
+    foreseen: _Foreseen | None = None
 
 
 class Gate:
@@ -105,6 +127,7 @@ class Gate:
         self._taken: list[Decision] = []
         self._waits_for = ""
         self._loaded: _Loaded | None = None
+        self._noise = noise_stage(policy, started.stage)
         self._decision: Decision | None = None
         self._is_judged = False
         self._published_us = 0
@@ -161,16 +184,17 @@ class Gate:
         self._taken = [each for each in run.decisions if each.step > 0] if run is not None else []
         stored = self._store.load(self._started.run)
         fresh = RunState.begin(self._started.run, self._policy, self._started.first_tile, self._started.stage)
-        state, version, positions = fresh, None, self._started.answers_from
+        state, version, positions, trace, noise = fresh, None, self._started.answers_from, Trace(), Noise()
         if stored is not None:
             version, fields = stored
         if stored is not None and "gate" in fields:  # before the first tile only the view is there
             try:
                 state = state_from_bytes(fields["gate"], self._policy)
                 positions = tuple(orjson.loads(fields["positions"]))
+                trace, noise = trace_from_bytes(fields.get("trace")), noise_from_bytes(fields.get("noise"))
             except (ValueError, KeyError) as error:
                 log.warning("the stored state cannot be used (%s); folding all tiles again", error)
-        self._loaded = loaded = _Loaded(state, version, positions)
+        self._loaded = loaded = _Loaded(state, version, positions, trace, noise)
         self._is_judged = False
         self._take_over(loaded)
         if run is not None and run.is_finished:
@@ -189,7 +213,10 @@ class Gate:
                 log.warning("step %d was decided at tile %d; folding again", decision.step, decision.tile)
                 self._rebuild(loaded, state.folded)
                 return
+            former = state.stage
             advance(state, decision)
+            if state.stage != former:
+                loaded.trace = Trace()
 
     def _awaits_known(self, state: RunState) -> bool:
         """Whether the next step is decided already, at a tile that is still to be folded again."""
@@ -234,7 +261,9 @@ class Gate:
             loaded.state.folded,
             dropped,
         )
-        change = Change(str(uuid.uuid4()), {FOLDED: str(first - 1).encode()}, dropped=("gate", "positions"))
+        change = Change(
+            str(uuid.uuid4()), {FOLDED: str(first - 1).encode()}, dropped=("gate", "positions", "trace", "noise")
+        )
         self._loaded = None
         try:
             self._store.swap(self._started.run, loaded.version, change)
@@ -266,6 +295,8 @@ class Gate:
         tiles = {share.name: merged[share.comparison].to_bytes() for share in shares[: len(merged)]}
         main, number = merged.pop(CANDIDATE_PRODUCTION), shares[0].number
         fold_tile(loaded.state, number, main, tiles[tile_name(number)], merged)
+        if self._noise is not None and BASELINE_PRODUCTION in merged:
+            loaded.noise.fold(self._noise, merged[BASELINE_PRODUCTION])
         loaded.positions = tuple(share.next for share in shares if share.comparison == CANDIDATE_PRODUCTION)
         self._is_judged = False
         kept = -(-MERGED_KEPT_US // self._policy.tile_us)
@@ -274,6 +305,8 @@ class Gate:
             state={
                 "gate": state_to_bytes(loaded.state),
                 "positions": orjson.dumps(loaded.positions),
+                "trace": loaded.trace.to_bytes(),
+                "noise": loaded.noise.to_bytes(),
                 FOLDED: str(number).encode(),
             },
             tiles=tiles,
@@ -304,8 +337,13 @@ class Gate:
         if broken:
             judgement = dataclasses.replace(judgement, decision=HOLD, culprits=(), reason=broken)
         judgement = self._ended(loaded.state, judgement, now_us, is_due=is_due)
+        if loaded.state.folded >= self._started.first_tile and judgement.stage.name == loaded.state.stage:
+            loaded.trace.add(loaded.state.folded, judgement)
         if self._decision is None and not self._awaits_known(loaded.state):
+            steps = loaded.state.step
             judgement = self._decide(loaded, judgement)
+            if self._decision is None and loaded.state.step > steps:  # what is shown is the stage that begins
+                judgement = judge_tile(loaded.state, attempt=self._started.attempt, freshness_s=freshness_s)
         self._is_judged = True
         if self._loaded is not None and (is_due or self._decision is not None):
             self._published_us = now_us
@@ -379,7 +417,13 @@ class Gate:
 
     def _publish(self, loaded: _Loaded, judgement: Judgement, broken: str, now_us: int) -> None:
         """Tell metrics, the store and this machine what is known now."""
-        view = view_of(self._started, loaded.state, judgement, self._decision, broken, now_us, self._taken)
+        foreseen = loaded.foreseen
+        if foreseen is None or foreseen.tile != loaded.state.folded:
+            foreseen = loaded.foreseen = _foreseen(loaded.state, judgement)
+        noise = loaded.noise if self._noise is not None else None
+        publish_operating(self._metrics, self._started.run, foreseen.detectable, noise, budget(judgement.stage))
+        told = told_of(loaded.state, judgement, foreseen.ways, loaded.trace, noise)
+        view = view_of(self._started, loaded.state, judgement, self._decision, broken, now_us, self._taken) | told
         stage = "broken" if broken else (self._decision.to_stage if self._decision else loaded.state.stage)
         publish(self._metrics, self._started.run, stage, loaded.state.window_pairs, judgement, now_us)
         last_known.save(f"run-{self._started.run}", view)
@@ -394,6 +438,14 @@ class Gate:
 def _held(judgement: Judgement, reason: str) -> Judgement:
     """A promotion that waits until nothing holds it any more."""
     return dataclasses.replace(judgement, decision=HOLD, reason=reason)
+
+
+def _foreseen(state: RunState, judgement: Judgement) -> _Foreseen:
+    stage = state.stages[judgement.stage.name]
+    seen = state.seen_by(stage)
+    ways = flips_of(stage.compiled, seen, judgement.rules)
+    found = detectable_today(stage.compiled, seen, judgement, stage.longest_s)
+    return _Foreseen(state.folded, ways, found)
 
 
 def view_of(
@@ -427,10 +479,24 @@ def view_of(
         "expires_us": started.expires_us,
         "updated_us": now_us,
         "judgement": judgement_to_json(judgement),
-        "explain": [dataclasses.asdict(row) for row in explain(judgement)],
-        "lines": explain_lines(judgement),
         "decision": decision_tree(decision),
         "decisions": [decision_tree(each) for each in decisions],
+    }
+
+
+def told_of(
+    state: RunState, judgement: Judgement, ways: Sequence[tuple[Way, ...]], trace: Trace, noise: Noise | None = None
+) -> dict[str, Any]:
+    """What `explain` shows beside: what is missing and when it comes, what would flip it, and how it came about."""
+    rows = explain(judgement, ways, state.policy.expires_s)
+    return {
+        "explain": [dataclasses.asdict(row) for row in rows],
+        "lines": explain_lines(judgement, rows),
+        "suspects": [dataclasses.asdict(each) for each in suspects(judgement)],
+        "history": history_tree(trace, state.compiled.ids, state.policy.tile_us),
+        "noise": None
+        if noise is None
+        else {"blocks": noise.blocks, "alarms": noise.alarms, "budget": budget(judgement.stage)},
     }
 
 

@@ -27,6 +27,7 @@ MODULE_BY_COMMAND: Final = {
     "archive": "archive",
     "answers": "answers",
     "purge": "purge",
+    "plan": "plan",
     "evaluate": "judge",
     "doctor": "doctor",
     "off": "switch",
