@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from shadow.cli.refold import refold
 from shadow.cli.supervise import Supervisor, shadow_command
 from shadow.cli.view import running_counts
 from shadow.records.decisions import Started
+from shadow.records.log import LogRecord
 from shadow.records.tallies import ClosedTile
 from shadow.stream.state import FoldState, slot_of, state_from_fields
 from tests.flow.harness import records_of, wait_until
@@ -47,6 +48,7 @@ class Machine:
             on some.
         comparators: How many share the partitions; the second one is named `comparator-2`, and so on.
         change: Changes the configuration before it is written.
+        beside: Another machine, whose topics, proxy and production this one's run shares.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Machine:
         candidate: Sequence[str] | None = None,
         comparators: int = 1,
         change: Callable[[dict[str, Any]], object] = lambda tree: None,
+        beside: Machine | None = None,
     ) -> None:
         self.comparators = ["comparator", *(f"comparator-{number}" for number in range(2, comparators + 1))]
         self._pairs = pairs
@@ -68,10 +71,17 @@ class Machine:
         self._evidence_deadline = evidence_deadline
         doubling = [sys.executable, "-m", "tests.flow.doubling"]
         self._models = {"production": doubling, "candidate": candidate or [*doubling, "--wrong-every", "50"]}
+        self._roles = ("proxy", "worker", *self.comparators, "gate")
         self.folder = folder
         self.ports = {name: free_port() for name in ("proxy", "production", "candidate")}
+        if beside is not None:
+            del self._models["production"]
+            self._roles = self._roles[1:]
+            self.ports |= {name: beside.ports[name] for name in ("proxy", "production")}
         self.config = folder / "shadow.yaml"
         tree = self._tree(uuid.uuid4().hex[:8], bootstrap, redis_url)
+        if beside is not None:
+            tree["topics"] = beside.settings.topics.model_dump()
         change(tree)
         self.config.write_text(yaml.safe_dump(tree, sort_keys=False))
         self.settings = wiring.settings_from(self.config)
@@ -135,7 +145,7 @@ class Machine:
         reply = self.run("start", "--unsafe", "-o", "json")
         assert 0 == reply.returncode, reply.stderr
         wiring_run = json.loads(reply.stdout)["run"]
-        for role in ("proxy", "worker", *self.comparators, "gate"):
+        for role in self._roles:
             self.start_role(role)
         writer = self.log.decisions(self.settings.topics.decisions, transactional_id(self.settings))
         self.started = next(run.started for run in runs_of(writer) if run.name == wiring_run)
@@ -239,14 +249,21 @@ class Machine:
         """State and closed tiles from a fold of the log, up to where the stored snapshot stands."""
         assert self.started is not None
         records = records_of(self.log, self.settings.topics.answers)
+        until = int(str(self.head(partition)["next"]))
+        of_partition = [r for r in records if r.partition == partition and r.offset < until]
+        return self.folded(self.started, partition, of_partition)
+
+    def folded(
+        self, started: Started, partition: int, records: Iterable[LogRecord]
+    ) -> tuple[FoldState, list[ClosedTile]]:
+        """State and closed tiles from a fold of these records of one partition of the answers."""
         requests = {
             record.offset: record
             for record in records_of(self.log, self.settings.topics.requests)
             if record.partition == partition
         }
-        fold = wiring.new_fold(self.settings, self.started, partition, wiring.decoded_requests(requests))
-        until = int(str(self.head(partition)["next"]))
-        return fold.state, refold(fold, (r for r in records if r.partition == partition and r.offset < until))
+        fold = wiring.new_fold(self.settings, started, partition, wiring.decoded_requests(requests))
+        return fold.state, refold(fold, records)
 
 
 def comparable(state: FoldState, tiles: Mapping[str, bytes | None]) -> tuple[object, ...]:
