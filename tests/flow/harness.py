@@ -73,10 +73,12 @@ class Trial:
         }
     )
 
+    evidence_deadline_us: int = 20_000_000
+
     @property
     def policy(self) -> Policy:
         stage = StagePolicy("shadow", self.needs, self.rules)
-        return Policy((stage,), tile_us=TILE_US, evidence_deadline_us=20_000_000)
+        return Policy((stage,), tile_us=TILE_US, evidence_deadline_us=self.evidence_deadline_us)
 
 
 class HttpService:
