@@ -25,7 +25,8 @@ from shadow.cli.begin import runs_of, transactional_id
 from shadow.cli.refold import refold
 from shadow.cli.supervise import Supervisor, shadow_command
 from shadow.cli.view import running_counts
-from shadow.records.decisions import Started
+from shadow.gate.history import Run
+from shadow.records.decisions import Decision, Started
 from shadow.records.log import LogRecord
 from shadow.records.tallies import ClosedTile
 from shadow.stream.state import FoldState, slot_of, state_from_fields
@@ -147,9 +148,21 @@ class Machine:
         wiring_run = json.loads(reply.stdout)["run"]
         for role in self._roles:
             self.start_role(role)
+        self.started = next(run.started for run in self.runs() if run.name == wiring_run)
+
+    def runs(self) -> list[Run]:
+        """Every run that stands in the decisions topic."""
         writer = self.log.decisions(self.settings.topics.decisions, transactional_id(self.settings))
-        self.started = next(run.started for run in runs_of(writer) if run.name == wiring_run)
-        writer.close()
+        try:
+            return runs_of(writer)
+        finally:
+            writer.close()
+
+    def decision(self) -> Decision | None:
+        """The decision that ended this machine's run, once there is one."""
+        assert self.started is not None
+        own = next(run for run in self.runs() if run.name == self.started.run)
+        return own.decisions[-1] if own.decisions else None
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""

@@ -1,4 +1,4 @@
-"""Three candidates at once over one stream of requests: each has its own verdict, and the integers that it has alone."""
+"""Three candidates at once over one stream: each has its own verdict, and the integers that it has alone."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from shadow.cli.begin import runs_of, transactional_id
 from shadow.cli.demo import wait_for_ports
 from shadow.gate.run import RunState, fold_tile, judge_tile
-from shadow.records.decisions import HOLD, Decision, Started
+from shadow.records.decisions import HOLD, PROMOTE, ROLLBACK, Decision, Started
 from shadow.records.log import LogRecord
 from shadow.records.tallies import Tally
 from tests.chaos.offline import stored_gate, wait_for_gate
@@ -61,15 +60,6 @@ def trials(tmp_path: Path, kafka: ApacheKafka, redis_server: RedisServer) -> Ite
             )
             found[name] = stack.enter_context(machine)
         yield found
-
-
-def decided(machine: Machine) -> dict[str, Decision]:
-    """Every decision that stands in the topic, by run."""
-    writer = machine.log.decisions(machine.settings.topics.decisions, transactional_id(machine.settings))
-    try:
-        return {run.name: run.decisions[-1] for run in runs_of(writer) if run.decisions}
-    finally:
-        writer.close()
 
 
 def whole(machine: Machine) -> tuple[Started, list[list[LogRecord]]]:
@@ -119,7 +109,7 @@ def gated(machine: Machine, decision: Decision | None) -> tuple[int, str]:
     return state.folded, state.tiles_digest.hex()
 
 
-def play(trials: dict[str, Machine]) -> dict[str, Decision]:
+def play(trials: dict[str, Machine]) -> dict[str, Decision | None]:
     """Start all three, send requests until two are decided, then some more, and let the third one fold them."""
     first, doubtful = trials["good"], trials["doubtful"]
     for machine in trials.values():
@@ -128,14 +118,14 @@ def play(trials: dict[str, Machine]) -> dict[str, Decision]:
         wait_for_ports(machine.ports.values(), machine.supervisor)
         wait_until(lambda m=machine: all(m.head(each) for each in range(PARTITIONS)), "the first checkpoint")
     assert {200: FIRST} == send(first.ports["proxy"], FIRST)
-    wait_until(lambda: len(decided(first)) == 2, "two decisions", 120)
+    wait_until(lambda: all(trials[each].decision() for each in ("good", "bad")), "two decisions", 120)
     assert {200: AFTER} == send(first.ports["proxy"], AFTER, first=FIRST)
     first.supervisor.stop(["proxy"])
     doubtful.settle()
     wait_for_gate(doubtful)
     for machine in trials.values():
         machine.supervisor.check()
-    return decided(first)
+    return {name: machine.decision() for name, machine in trials.items()}
 
 
 def test_three_candidates_over_one_stream(trials: dict[str, Machine]) -> None:
@@ -145,13 +135,11 @@ def test_three_candidates_over_one_stream(trials: dict[str, Machine]) -> None:
     """
     decisions = play(trials)
     starts = {name: machine.started for name, machine in trials.items() if machine.started is not None}
-    assert {starts["good"].run: "promote", starts["bad"].run: "rollback"} == {
-        run: decision.decision for run, decision in decisions.items()
-    }
-    assert "no_regression/even/correct" in decisions[starts["bad"].run].culprits
-    outcomes = {"good": "promote", "bad": "rollback", "doubtful": HOLD}
+    assert "no_regression/even/correct" in decisions["bad"].culprits
+    outcomes = {"good": PROMOTE, "bad": ROLLBACK, "doubtful": HOLD}
+    assert outcomes == {name: each.decision if each else HOLD for name, each in decisions.items()}
     for name, machine in trials.items():
-        until, digest = gated(machine, decisions.get(starts[name].run))
+        until, digest = gated(machine, decisions[name])
         log = whole(machine)
         shares = counted(machine, *log)
         assert shares == counted(machine, *alone(*log))
