@@ -143,12 +143,17 @@ class Machine:
         """Start the models, begin the run, and start every role."""
         for name, command in self._models.items():
             self.supervisor.start(name, [*command, "--port", str(self.ports[name])])
-        reply = self.run("start", "--unsafe", "-o", "json")
-        assert 0 == reply.returncode, reply.stderr
-        wiring_run = json.loads(reply.stdout)["run"]
+        self.begin()
         for role in self._roles:
             self.start_role(role)
-        self.started = next(run.started for run in self.runs() if run.name == wiring_run)
+
+    def begin(self) -> Started:
+        """Begin the run, which nobody serves yet."""
+        reply = self.run("start", "--unsafe", "-o", "json")
+        assert 0 == reply.returncode, reply.stderr
+        name = json.loads(reply.stdout)["run"]
+        self.started = next(run.started for run in self.runs() if run.name == name)
+        return self.started
 
     def runs(self) -> list[Run]:
         """Every run that stands in the decisions topic."""
@@ -176,8 +181,10 @@ class Machine:
         )
 
     def start_role(self, role: str) -> None:
-        """Start a process by its member name: the role, and a number behind it for the second one."""
-        command = shadow_command(role.partition("-")[0], "-c", str(self.config), "--admin-port", "0")
+        """Start a process by its member name: the role, and behind it a number, or whose worker it is."""
+        name, _, more = role.partition("-")
+        whose = ["--role", more] if name == "worker" and more.isalpha() else []
+        command = shadow_command(name, "-c", str(self.config), "--admin-port", "0", *whose)
         self.supervisor.start(role, command, {**self.environment, "SHADOW_MEMBER": role})
 
     def pid(self, role: str) -> int:

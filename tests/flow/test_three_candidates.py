@@ -31,7 +31,8 @@ FIRST, AFTER = 800, 200
 
 
 def judging(tree: dict[str, Any]) -> None:
-    """A policy that the first requests decide."""
+    """A policy that the first requests decide, and a worker of production, which answers for all runs."""
+    tree["workers"]["production"] = {"url": tree["proxy"]["upstream"]}
     stage = tree["stages"]["shadow"]
     stage["needs"] |= {"pairs": 300}
     stage["rules"] = [
@@ -114,6 +115,7 @@ def play(trials: dict[str, Machine]) -> dict[str, Decision | None]:
     first, doubtful = trials["good"], trials["doubtful"]
     for machine in trials.values():
         machine.start()
+    first.start_role("worker-production")
     for machine in trials.values():
         wait_for_ports(machine.ports.values(), machine.supervisor)
         wait_until(lambda m=machine: all(m.head(each) for each in range(PARTITIONS)), "the first checkpoint")
@@ -128,10 +130,12 @@ def play(trials: dict[str, Machine]) -> dict[str, Decision | None]:
     return {name: machine.decision() for name, machine in trials.items()}
 
 
+@pytest.mark.timeout(900)  # fifteen processes on two cores
 def test_three_candidates_over_one_stream(trials: dict[str, Machine]) -> None:
     """
     One is promoted, one rolled back and one held, and each run's tallies are, to the bit, those of a log that has its
-    own records only; `shadow runs` lists all three.
+    own records only; `shadow runs` lists all three, a run that nobody knows is told from them, and production's
+    worker of the first one goes on for the others.
     """
     decisions = play(trials)
     starts = {name: machine.started for name, machine in trials.items() if machine.started is not None}
@@ -146,6 +150,10 @@ def test_three_candidates_over_one_stream(trials: dict[str, Machine]) -> None:
         state, verdict = judged(machine, shares, until)
         assert (outcomes[name], until, digest) == (verdict, state.folded, state.tiles_digest.hex())
     assert FIRST + AFTER == trials["doubtful"].classes()["paired"]
+    assert "has ended" not in (trials["good"].folder / "worker-production.log").read_text()
+    unknown = trials["doubtful"].run("explain", "nosuch-run")
+    assert (2, "", 1) == (unknown.returncode, unknown.stdout, unknown.stderr.count("\n"))
+    assert all(started.run in unknown.stderr for started in starts.values())
     rows = json.loads(trials["bad"].run("runs", "-o", "json").stdout)
     stages = {"good": "done", "bad": "rolled_back", "doubtful": "shadow"}
     assert [(starts[name].run, 1, stage) for name, stage in stages.items()] == [
