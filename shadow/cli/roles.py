@@ -78,7 +78,7 @@ def worker(
         worker_.run(stop)
 
     port = settings.admin.worker if admin_port is None else admin_port
-    return serve_attached("worker", settings, metrics, port, body)
+    return serve_attached("worker", settings, metrics, port, body, for_all=role == PRODUCTION)
 
 
 def comparator(
