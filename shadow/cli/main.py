@@ -27,6 +27,8 @@ MODULE_BY_COMMAND: Final = {
     "purge": "purge",
     "evaluate": "judge",
     "doctor": "doctor",
+    "offline": "offline",
+    "suite": "suite",
     "off": "switch",
     "on": "switch",
     "proxy": "proxies",

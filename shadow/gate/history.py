@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from shadow.records.decisions import Decision, DecisionsRecord, Started
+
+OFFLINE: Final = "offline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +17,7 @@ class Run:
 
     Args:
         started: How it began.
-        decisions: Its transitions by step, repeats left out.
+        decisions: Its transitions by step, repeats left out; the offline stage's (step 0) is before the run.
     """
 
     started: Started
@@ -40,7 +43,7 @@ def runs_in(records: Sequence[DecisionsRecord]) -> list[Run]:
     started = {record.run: record for record in records if isinstance(record, Started)}
     decisions: dict[str, dict[str, Decision]] = {run: {} for run in started}
     for record in records:
-        if isinstance(record, Decision) and record.run in decisions:
+        if isinstance(record, Decision) and record.run in decisions and record.from_stage != OFFLINE:
             decisions[record.run].setdefault(record.decision_id, record)
     return [
         Run(begin, tuple(sorted(decisions[run].values(), key=lambda decision: decision.step)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, SerializeAsAny, model_validator
 
@@ -48,6 +48,20 @@ class CanaryNeeds(ShadowNeeds):
     pairs: Annotated[int, count(1, 10**9)] = 1000
     within_s: Annotated[int, whole_s("1s", "365d")] = Field(default=21_600, alias="within")
     slice_pairs: Annotated[int, count(0, 10**9)] = 0
+
+
+class OfflineStage(Section):
+    """The stage before any traffic: a frozen suite, run twice, and judged once.
+
+    Args:
+        repeat: `strict`: both runs must give every grade alike; `tolerate`: what differs is said, and judged all the
+            same.
+        alpha: Chance of a false rollback, and level of each promote test.
+    """
+
+    rules: RulesTuple = Field(min_length=1)
+    repeat: Literal["strict", "tolerate"] = "strict"
+    alpha: Alpha = 0.05
 
 
 class ShadowStage(Section):
@@ -102,6 +116,7 @@ class Stages(Section):
     """All stages that are configured."""
 
     shadow: ShadowStage
+    offline: OfflineStage | None = None
     canary: CanaryStage | None = None
     watch: WatchStage | None = None
 
@@ -126,6 +141,13 @@ class Stages(Section):
             needs = Needs(pairs=1, within_s=self.watch.for_s, slice_pairs=0)
             found.append(StagePolicy("watch", needs, self._rules("watch", margin_of), self.watch.alpha))
         return tuple(found)
+
+    def offline_record(self, margin_of: Any) -> StagePolicy | None:
+        """The stage before the run, as the judge of suites takes it; None where it is not configured."""
+        if self.offline is None:
+            return None
+        needs = Needs(pairs=1, slice_pairs=0, coverage=1.0)
+        return StagePolicy("offline", needs, self._rules("offline", margin_of), self.offline.alpha)
 
     def _rules(self, stage: str, margin_of: Any) -> tuple[Rule, ...]:
         return tuple(rule.record(margin_of(rule.slice)) for rule in self.rules_of(stage))
