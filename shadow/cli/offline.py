@@ -51,8 +51,6 @@ from shadow.suite.repeat import Difference, differences, noise
 SHOWN_MAX: Final = 20
 RETRIEVAL: Final = "SHADOW_RETRIEVAL"
 """Environment variable with the folder of the retrieval snapshot, for models that run in this process."""
-SUITE_HEADER: Final = "x-shadow-suite"
-"""Header with the suite's digest, for models that keep retrieval snapshots by it."""
 
 TO_STAGE: Final = {PROMOTE: "shadow", ROLLBACK: "rolled_back", HOLD: OFFLINE}
 
@@ -151,8 +149,8 @@ def _tried(settings: Settings, stage: StagePolicy, trial: Trial) -> Tried:
     requests, repeated, of_session = distinct(suite.requests)
     if suite.retrieval is not None:
         os.environ[RETRIEVAL] = str(suite.retrieval)
-    questions = questions_of(requests, {SUITE_HEADER: suite.manifest.digest})
-    with closing(Asking(settings, roles_of(stage))) as asking:
+    questions = questions_of(requests)
+    with closing(Asking(settings, roles_of(stage), suite.manifest.digest)) as asking:
         with progress_bar("first run") as progress:
             first = run_once(settings, stage, trial.run, asking, questions, progress)
         judged = replace(stage, rules=tuple(_with_reference(rule, first) for rule in stage.rules))

@@ -15,6 +15,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import Final
 
+from pydantic import SecretStr
+
 from shadow.adapters.ask_http import AskPool
 from shadow.adapters.avro import encode
 from shadow.adapters.calls import Budget, Calls, Job, Limit
@@ -43,6 +45,8 @@ from shadow.suite.lines import SuiteRequest
 from shadow.suite.repeat import GradeKey
 
 TILE_US: Final = 86_400_000_000
+SUITE_HEADER: Final = "x-shadow-suite"
+"""Header with the suite's digest, for models that keep retrieval snapshots by it."""
 PRODUCTION_FAILURES_MAX: Final = 0.02
 """Share of the suite that production may fail to answer; beyond it there is nothing to hold the candidate against."""
 ASK_TRIES: Final = 3
@@ -105,32 +109,32 @@ def _spent(reply: Reply, basis: str) -> int:
     return reply.prompt_tokens + reply.completion_tokens if basis == "tokens" else reply.cost_micro
 
 
-def questions_of(requests: Sequence[SuiteRequest], headers: Mapping[str, str]) -> list[Question]:
-    """The suite's requests as records.
-
-    Args:
-        headers: Sent beside each request's own.
-    """
+def questions_of(requests: Sequence[SuiteRequest]) -> list[Question]:
+    """The suite's requests as records."""
     found = []
     for number, request in enumerate(requests, start=1):
-        asked = request.asked(number, headers)
+        asked = request.asked(number)
         found.append(Question(asked, replace(asked, body=request.graded_body())))
     return found
 
 
 class Asking:
-    """The models of all roles that a stage's rules compare; they are kept over both runs, as their budgets are."""
+    """The models of all roles that a stage's rules compare; they are kept over both runs, as their budgets are.
 
-    def __init__(self, settings: Settings, roles: Sequence[str]) -> None:
+    Args:
+        suite: Digest of the suite, told to the models in `x-shadow-suite`.
+    """
+
+    def __init__(self, settings: Settings, roles: Sequence[str], suite: str) -> None:
         self._stack = ExitStack()
         self._calls: dict[str, Calls] = {}
-        with_production = _with_production(settings)
+        told = _with_header(_with_production(settings), SUITE_HEADER, suite)
         versions = {CANDIDATE: settings.run.candidate}
         try:
             for role in roles:
-                model = model_of(with_production, role)
-                limit = Limit(*concurrency_of(with_production, role))
-                budget = budget_of(with_production, role) or Budget()
+                model = model_of(told, role)
+                limit = Limit(*concurrency_of(told, role))
+                budget = budget_of(told, role) or Budget()
                 calls = Calls(model, role, versions.get(role, settings.run.production), limit, budget)
                 self._stack.callback(calls.close)
                 self._calls[role] = calls
@@ -165,6 +169,16 @@ def _with_production(settings: Settings) -> Settings:
         update={"url": settings.proxy.upstream[0]}
     )
     return settings.model_copy(update={"workers": {**settings.workers, PRODUCTION: known}})
+
+
+def _with_header(settings: Settings, name: str, value: str) -> Settings:
+    """The settings with one more header on every worker's calls."""
+    workers = {}
+    for role, worker in settings.workers.items():
+        headers = {**worker.rewrite.headers, name: SecretStr(value)}
+        rewrite = worker.rewrite.model_copy(update={"headers": headers})
+        workers[role] = worker.model_copy(update={"rewrite": rewrite})
+    return settings.model_copy(update={"workers": workers})
 
 
 def run_once(

@@ -56,12 +56,11 @@ class SuiteRequest:
         head = orjson.dumps([self.method, self.path, dict(self.headers)], option=orjson.OPT_SORT_KEYS)
         return sha256(head + b"\n" + body).digest()
 
-    def asked(self, sequence: int, headers: Mapping[str, str]) -> MirroredRequest:
+    def asked(self, sequence: int) -> MirroredRequest:
         """The request as the models get it.
 
         Args:
             sequence: 1 for the first of the suite.
-            headers: To be sent beside its own.
         """
         origin = Origin("suite", 0, sequence, sequence, {})
         return MirroredRequest(
@@ -70,7 +69,7 @@ class SuiteRequest:
             0,
             self.method,
             self.path,
-            {**self.headers, **headers},
+            dict(self.headers),
             self.body,
             0.0,
             1.0,

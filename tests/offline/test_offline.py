@@ -13,7 +13,8 @@ from consumers.loop import WallClock
 from shadow.adapters.suites import seal
 from shadow.cli import wiring
 from shadow.cli.begin import begin
-from shadow.cli.offline import SUITE_HEADER, offline
+from shadow.cli.offline import offline
+from shadow.cli.offline_run import SUITE_HEADER
 from shadow.cli.runs import runs
 from shadow.errors import BrokenEvidence, Unavailable, Usage
 from tests.flow.harness import HttpService
