@@ -23,8 +23,10 @@ from shadow.jsonpath import InvalidPath, JsonPath, Step, same_value
 from shadow.records.requests import MirroredRequest, Origin
 
 KEYS: Final = ("id", "key", "method", "path", "headers", "body", "body_base64", "expected")
-NO_CONTENT: Final = frozenset({"x-request-id", "traceparent", "tracestate"})
-"""Headers that tell one sending from another: not kept, and no part of a request's content."""
+OF_SENDING: Final = frozenset({"x-request-id", "traceparent", "tracestate"})
+"""Headers that tell one sending from another: they are not kept."""
+OF_CLIENT: Final = frozenset({"user-agent", "accept"}) | OF_SENDING
+"""Headers that say who asks, and not what: the same prompt of another client is the same content."""
 _MISSING: Final = object()
 
 
@@ -53,7 +55,8 @@ class SuiteRequest:
         """Digest of what a model is asked; two requests with the same one are one."""
         document = json_of(self.body)
         body = self.body if document is NOT_JSON else orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
-        head = orjson.dumps([self.method, self.path, dict(self.headers)], option=orjson.OPT_SORT_KEYS)
+        headers = {name: value for name, value in self.headers.items() if name not in OF_CLIENT}
+        head = orjson.dumps([self.method, self.path, headers], option=orjson.OPT_SORT_KEYS)
         return sha256(head + b"\n" + body).digest()
 
     def asked(self, sequence: int) -> MirroredRequest:
@@ -122,7 +125,7 @@ def request_from_mirrored(request: MirroredRequest, expected: Mapping[str, JsonP
         key=request.key,
         method=request.method,
         path=request.path,
-        headers={name: value for name, value in request.headers.items() if name not in NO_CONTENT},
+        headers={name: value for name, value in request.headers.items() if name not in OF_SENDING},
         body=request.body,
         expected={text: value for text, value in found.items() if value is not None},
     )

@@ -62,10 +62,11 @@ def test_a_repeated_prompt_and_a_session_count_once() -> None:
     assert (requests, 20, 1) == (kept, repeated, of_session)
 
 
-def test_white_space_makes_no_other_content() -> None:
+def test_white_space_and_clients_make_no_other_content() -> None:
     """
-    JSON bodies with the same values are one content; another header is another one.
+    JSON bodies with the same values are one content, whoever sends them; another content type is another one.
     """
     first = requests_of(1)[0]
     assert first.content == replace(first, body=b'{ "even": true, "n": 0 }').content
+    assert first.content == replace(first, headers={**first.headers, "user-agent": "curl"}).content
     assert first.content != replace(first, headers={}).content
