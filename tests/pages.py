@@ -37,7 +37,7 @@ from shadow.settings.redis import Redis
 from shadow.settings.rules import RULES
 from shadow.settings.run import Run
 from shadow.settings.slices import Slice
-from shadow.settings.stages import CanaryNeeds, CanaryStage, ShadowNeeds, ShadowStage, Stages, WatchStage
+from shadow.settings.stages import CanaryNeeds, CanaryStage, OfflineStage, ShadowNeeds, ShadowStage, Stages, WatchStage
 from shadow.settings.times import Times
 from shadow.settings.topics import Topics
 from shadow.settings.units import duration_text
@@ -65,6 +65,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "slices": Slice,
     "times": Times,
     "stages": Stages,
+    "stages.offline": OfflineStage,
     "stages.shadow": ShadowStage,
     "stages.shadow.needs": ShadowNeeds,
     "stages.canary": CanaryStage,
@@ -104,6 +105,11 @@ MEANINGS: Final = {
     ("grader.safety", "require"): "Each of these must be found in the answer.",
     ("slices", "text"): "Searched in the strings of the JSON body, else in the body; its first 64 KiB.",
     ("stages", "shadow"): "No user sees the candidate.",
+    ("stages", "offline"): "A frozen suite, before any traffic; `stages.offline` below.",
+    ("stages.offline", "rules"): "What the suite must prove: one mapping with one rule each, see Rules.",
+    ("stages.offline", "repeat"): "`strict`: two runs over the suite must give every grade alike. `tolerate`: what "
+    "differs is said, and judged all the same.",
+    ("stages.offline", "alpha"): "False-rollback budget of the stage, and level of each promote test.",
     ("stages", "canary"): "Moves live traffic in steps. Checked; `shadow start` refuses it today.",
     ("stages", "watch"): "The former version keeps answering a sample. Checked; `shadow start` refuses it today.",
     ("stages.shadow", "rules"): "The policy: one mapping with one rule each, see Rules.",

@@ -30,6 +30,8 @@ MODULE_BY_COMMAND: Final = {
     "plan": "plan",
     "evaluate": "judge",
     "doctor": "doctor",
+    "offline": "offline",
+    "suite": "suite",
     "off": "switch",
     "on": "switch",
     "proxy": "proxies",

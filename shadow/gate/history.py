@@ -12,6 +12,8 @@ from shadow.records.policy import CANARY, WATCH
 PROMOTED_ELSEWHERE: Final = "production is being replaced, since"
 """How the reason begins of a run that another one's promotion has ended."""
 
+OFFLINE: Final = "offline"
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -19,7 +21,7 @@ class Run:
 
     Args:
         started: How it began.
-        decisions: Its transitions by step, repeats left out.
+        decisions: Its transitions by step, repeats left out; the offline stage's (step 0) is before the run.
     """
 
     started: Started
@@ -50,7 +52,7 @@ def runs_in(records: Sequence[DecisionsRecord]) -> list[Run]:
     started = {record.run: record for record in records if isinstance(record, Started)}
     decisions: dict[str, dict[str, Decision]] = {run: {} for run in started}
     for record in records:
-        if isinstance(record, Decision) and record.run in decisions:
+        if isinstance(record, Decision) and record.run in decisions and record.from_stage != OFFLINE:
             decisions[record.run].setdefault(record.decision_id, record)
     return [
         Run(begin, tuple(sorted(decisions[run].values(), key=lambda decision: decision.step)))

@@ -78,8 +78,8 @@ class Decision:
 
     Args:
         decision_id: uuid5 of run and step.
-        step: Ordinal of the transition within the run, 1 for the first.
-        decision: `promote`, `rollback` or `expire`.
+        step: Ordinal of the transition within the run, 1 for the first; 0 for the offline stage, before `Started`.
+        decision: `promote`, `rollback` or `expire`; `hold` of the offline stage alone.
         tile: Newest tile on which it rests.
         tiles_digest: Digest of all tiles folded, 64 hexadecimal digits.
         positions: Answers offset up to which each partition was folded when its tile closed.

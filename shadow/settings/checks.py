@@ -190,7 +190,9 @@ def _others_asked(parts: Parts, placed: PlacedRule, problems: Problems) -> None:
     """Refuse rules on answers that nobody is asked for."""
     if isinstance(placed.rule, AgreementRule) and not problems.is_known(("workers", BASELINE)):
         problems.add(placed.path, "needs the baseline's answers, and workers.baseline is not configured")
-    if placed.rule.reference() == HUMAN and not problems.is_known(("human",)):
+    if placed.stage == "offline" and placed.rule.reference() == HUMAN:
+        problems.add((*placed.path, "against"), "is human, and nobody asks people about a suite; must be production")
+    elif placed.rule.reference() == HUMAN and not problems.is_known(("human",)):
         problems.add((*placed.path, "against"), "needs answers of people, and the section human is not configured")
 
 

@@ -26,7 +26,7 @@ from shadow.settings.rules import RULES, RuleSection
 from shadow.settings.run import Run
 from shadow.settings.settings import Settings
 from shadow.settings.slices import Slice
-from shadow.settings.stages import CanaryStage, ShadowStage, Stages, WatchStage
+from shadow.settings.stages import CanaryStage, OfflineStage, ShadowStage, Stages, WatchStage
 from shadow.settings.times import Times
 from shadow.settings.topics import Topics
 from shadow.settings.tree import Tree
@@ -35,7 +35,7 @@ from shadow.settings.workers import ROLES, Worker
 TIMES: Final = ("tile", "evidence_deadline", "expires")
 REQUIRED: Final = ("run", "kafka", "redis", "proxy", "workers", "stages")
 KEYS: Final = (*REQUIRED, "human", "ingest", "slices", "graders", *TIMES, "topics", "notify", "admin")
-STAGES: Final = {"shadow": ShadowStage, "canary": CanaryStage, "watch": WatchStage}
+STAGES: Final = {"offline": OfflineStage, "shadow": ShadowStage, "canary": CanaryStage, "watch": WatchStage}
 
 M = TypeVar("M", bound=BaseModel)
 
