@@ -181,7 +181,7 @@ class Gate:
     def _load(self) -> None:
         """Take the run's decisions from the topic and the snapshot from the store."""
         run = self._run_in(self._writer.read())
-        self._taken = [each for each in run.decisions if each.step > 0] if run is not None else []
+        self._taken = list(run.decisions) if run is not None else []
         stored = self._store.load(self._started.run)
         fresh = RunState.begin(self._started.run, self._policy, self._started.first_tile, self._started.stage)
         state, version, positions, trace, noise = fresh, None, self._started.answers_from, Trace(), Noise()

@@ -199,7 +199,7 @@ def _replayed(
     source: Archive, settings: Settings, run: Run, topics: dict[str, str], pairs: Path
 ) -> tuple[Replayed, int, tuple[str, ...]]:
     """Replay the archive, and write its graded pairs. Returns what was found, the pairs and what is wrong."""
-    recorded = tuple(each for each in run.decisions if each.step > 0)
+    recorded = run.decisions
     policy = settings.policy()
     roles = list(dict.fromkeys(role for name in policy.comparisons for role in ROLES_BY_COMPARISON[name]))
     file = PairFile(pairs, [spec.name for spec in settings.grader_specs()], roles)

@@ -179,7 +179,7 @@ def recompute(taken: Taken, *, regrade: bool, first: int | None, last: str | Non
         requests=taken.settings.topics.requests if taken.manifest is None else taken.manifest.topics["requests"],
         first=begin if is_backtest else started.first_tile,
         last=_last_tile(run, begin, last or (END if is_backtest or recorded is None else DECISION)),
-        recorded=() if is_backtest else tuple(each for each in run.decisions if each.step > 0),
+        recorded=() if is_backtest else run.decisions,
         decides=is_backtest,
         graders=frozenset(spec.name for spec in settings.grader_specs()) if is_backtest else None,
     )
