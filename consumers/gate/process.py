@@ -7,7 +7,7 @@ Its protocol (design.md, sections 5 and 7), by number here and in the body:
     compare-and-set; refused means that another gate was faster or the store fell back: load again.
  3. The tile is judged. After loading, the last tile is judged again, since the gate may have ended in between.
  4. A decision goes to `shadow-decisions` in a transaction that first reads the topic to its end; if the step
-    is there already, that one counts.
+    is there already, that one counts. What people order is obeyed on the way (obey.py).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from typing import Any
 
 import orjson
 
+from consumers.gate.obey import People
 from consumers.gate.published import publish
 from shadow.adapters import last_known
 from shadow.adapters.avro import encode
-from shadow.adapters.decisions import decisions_in
 from shadow.adapters.logs import Repeated
 from shadow.errors import Refused, Unavailable
+from shadow.gate.commands import forbidden, obeying, people_tree, under_hold
 from shadow.gate.explain import explain, explain_lines
-from shadow.gate.history import Run, runs_in
 from shadow.gate.judgement import Judgement, judgement_to_json
 from shadow.gate.run import (
     RunState,
@@ -43,7 +43,7 @@ from shadow.gate.run import (
 from shadow.metrics import Metrics
 from shadow.ports import Change, Clock, DecisionWriter, Store
 from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_name
-from shadow.records.decisions import EXPIRE, HOLD, Decision, Started
+from shadow.records.decisions import EXPIRE, HOLD, ROLLBACK, Decision, Started
 from shadow.records.log import LogRecord
 from shadow.records.policy import Policy
 from shadow.records.slices import ALL
@@ -78,6 +78,7 @@ class Gate:
         metrics: Counters of this process.
         clock: Wall clock: for freshness, `expires` and displays only.
         reached: Called at labelled points of the loop, so that a test can end the process there.
+        four_eyes: Whether a person's promotion needs a second person.
     """
 
     def __init__(
@@ -89,6 +90,8 @@ class Gate:
         metrics: Metrics,
         clock: Clock,
         reached: Callable[[str], None] = lambda point: None,
+        *,
+        four_eyes: bool = False,
     ) -> None:
         self._started = started
         self._policy = policy
@@ -97,6 +100,7 @@ class Gate:
         self._metrics = metrics
         self._clock = clock
         self._reached = reached
+        self._people = People(started, writer, clock, four_eyes=four_eyes)
         self._loaded: _Loaded | None = None
         self._decision: Decision | None = None
         self._is_judged = False
@@ -150,7 +154,7 @@ class Gate:
 
     def _load(self) -> None:
         """Take the run's decisions from the topic and the snapshot from the store."""
-        run = self._run_in(self._writer.read())
+        run = self._people.refresh()
         stored = self._store.load(self._started.run)
         fresh = RunState.begin(self._started.run, self._policy, self._started.first_tile, self._started.stage)
         state, version, positions = fresh, None, self._started.answers_from
@@ -164,12 +168,9 @@ class Gate:
                 log.warning("the stored state cannot be used (%s); folding all tiles again", error)
         self._loaded = _Loaded(state, version, positions)
         self._is_judged = False
-        if run is not None and run.is_finished:
+        if run.is_finished:
             self._decision = run.decisions[-1]
             self._look(self._loaded, "")
-
-    def _run_in(self, records: Sequence[LogRecord]) -> Run | None:
-        return next((run for run in runs_in(decisions_in(records)) if run.name == self._started.run), None)
 
     def _is_sound(self, loaded: _Loaded) -> bool:
         """See, each second while no tile comes, whether a partition's evidence cannot be completed, or is gone.
@@ -272,29 +273,55 @@ class Gate:
         if self._is_judged and not is_due:
             return
         freshness_s = max(0.0, now_us / 1e6 - (loaded.state.folded + 1) * self._policy.tile_us / 1e6)
-        judgement = judge_tile(loaded.state, attempt=self._started.attempt, freshness_s=freshness_s, with_bounds=is_due)
-        if broken:
-            judgement = dataclasses.replace(judgement, decision=HOLD, culprits=(), reason=broken)
-        if judgement.decision == HOLD and now_us >= self._started.expires_us:
-            reason = f"the run reached its longest age of {self._policy.expires_s:g} s undecided: {judgement.reason}"
-            judgement = dataclasses.replace(judgement, decision=EXPIRE, reason=reason)
+
+        def judged(extended_s: int, with_bounds: bool) -> Judgement:
+            return judge_tile(
+                loaded.state,
+                attempt=self._started.attempt,
+                freshness_s=freshness_s,
+                with_bounds=is_due or with_bounds,
+                extended_s=extended_s,
+            )
+
         if self._decision is None:
-            self._decide(loaded, judgement)
+            self._people.look()
+            evidence = self._people.judged(loaded.state.folded, judged, is_broken=bool(broken))
+            judgement, command_id = self._ruled(loaded, evidence, broken, now_us)
+            self._decide(loaded, judgement, command_id)
+            if self._loaded is None:
+                return  # someone ordered something in between; the tile is judged again
+        else:
+            judgement = judged(self._people.run.extended_s, False)
         self._is_judged = True
         if is_due or self._decision is not None:
             self._published_us = now_us
             self._publish(loaded, judgement, broken, now_us)
 
-    def _decide(self, loaded: _Loaded, judgement: Judgement) -> None:
-        """4. Write the decision, unless its step is there already."""
+    def _ruled(self, loaded: _Loaded, evidence: Judgement, broken: str, now_us: int) -> tuple[Judgement, str]:
+        """What to do at the last tile, and the command that it obeys, by evidence, people and the run's longest age."""
+        run, order = self._people.run, self._people.order
+        judgement = under_hold(run, loaded.state.folded, evidence)
+        if broken:
+            judgement = dataclasses.replace(judgement, decision=HOLD, culprits=(), reason=broken)
+        if order is not None and judgement.decision != ROLLBACK:
+            return obeying(evidence, order), order.command.command_id
+        if judgement.decision == HOLD and now_us >= run.expires_us:
+            longest_s = self._policy.expires_s + run.extended_s
+            reason = f"the run reached its longest age of {longest_s:g} s undecided: {judgement.reason}"
+            judgement = dataclasses.replace(judgement, decision=EXPIRE, reason=reason)
+        return judgement, ""
+
+    def _decide(self, loaded: _Loaded, judgement: Judgement, command_id: str) -> None:
+        """4. Write the decision, unless its step is there already, or someone ordered something in between."""
         made = decide(loaded.state, judgement, positions=loaded.positions, decided_us=self._clock.now_us())
         if made is None:
             return
-        decision = made
+        decision = made = dataclasses.replace(made, command_id=command_id)
+        known = self._people.run
 
         def build(records: Sequence[LogRecord]) -> bytes | None:
-            run = self._run_in(records)
-            if run is not None and any(known.step == made.step for known in run.decisions):
+            run = self._people.run_in(records)
+            if any(step.step == made.step for step in run.decisions) or forbidden(known, run, made):
                 return None
             return encode(made)
 
@@ -304,9 +331,11 @@ class Gate:
             self._loaded = None  # decided in memory only; loading forgets it, and the tile is judged again
             raise
         if written is None:
-            run = self._run_in(self._writer.read())
-            assert run is not None, "the step was found in the topic"
-            decision = next(known for known in run.decisions if known.step == made.step)
+            found = [step for step in self._people.refresh().decisions if step.step == made.step]
+            if not found:
+                self._loaded = None  # decided in memory only
+                return
+            decision = found[0]
         else:
             self._metrics.inc("shadow_decisions_total", decision=decision.decision)
         self._decision = decision
@@ -316,8 +345,10 @@ class Gate:
     def _publish(self, loaded: _Loaded, judgement: Judgement, broken: str, now_us: int) -> None:
         """Tell metrics, the store and this machine what is known now."""
         view = view_of(self._started, loaded.state, judgement, self._decision, broken, now_us)
+        view |= {"people": people_tree(self._people.run), "expires_us": self._people.run.expires_us}
         stage = "broken" if broken else (self._decision.to_stage if self._decision else loaded.state.stage)
         publish(self._metrics, self._started.run, stage, loaded.state.window_pairs, judgement, now_us)
+        self._metrics.set("shadow_gate_held", float(bool(view["people"]["holds"])), run=self._started.run)
         last_known.save(f"run-{self._started.run}", view)
         change = Change(version=str(uuid.uuid4()), state={"view": orjson.dumps(view)})
         try:
@@ -367,6 +398,7 @@ def decision_tree(decision: Decision | None) -> dict[str, Any] | None:
         "tile": decision.tile,
         "culprits": list(decision.culprits),
         "reason": decision.reason,
+        "command_id": decision.command_id,
         "tiles_digest": decision.tiles_digest,
         "decided_us": decision.decided_us,
     }

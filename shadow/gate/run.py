@@ -144,10 +144,9 @@ class RunState:
         """Age of the stage at the end of the last tile folded, by the log's time."""
         return (self.folded + 1 - self.first_tile) * self.policy.tile_us / 1e6
 
-    @property
-    def tiles_longest_age(self) -> int:
-        """T: tiles in the stage's longest age."""
-        return math.ceil(self.policy.expires_s * 1_000_000 / self.policy.tile_us)
+    def tiles_longest_age(self, extended_s: int = 0) -> int:
+        """T: tiles in the stage's longest age, with what people added to it."""
+        return math.ceil((self.policy.expires_s + extended_s) * 1_000_000 / self.policy.tile_us)
 
     @property
     def freshness_s_max(self) -> float:
@@ -245,13 +244,16 @@ def _places(compiled: CompiledStage) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.searchsorted(compiled.small, np.array(compiled.detecting, dtype=np.int64))
 
 
-def judge_tile(state: RunState, *, attempt: int = 1, freshness_s: float = 0.0, with_bounds: bool = False) -> Judgement:
+def judge_tile(
+    state: RunState, *, attempt: int = 1, freshness_s: float = 0.0, with_bounds: bool = False, extended_s: int = 0
+) -> Judgement:
     """Judge the totals after the last tile folded; the stage's age is the log's.
 
     Args:
         attempt: Ordinal of the run among those of its candidate and production.
         freshness_s: Age of the last tile's end; it may hold the gate, so a replay passes 0.
         with_bounds: Whether lines carry confidence bounds while the gate holds; a decision always does.
+        extended_s: Seconds that people added to the longest age, as far as they hold at this tile.
     """
     log_sr, parts = _detector(state)
     evidence = replace(state.evidence, attempt=attempt, freshness_s=freshness_s, log_sr=log_sr)
@@ -260,8 +262,8 @@ def judge_tile(state: RunState, *, attempt: int = 1, freshness_s: float = 0.0, w
         return judge(
             state.compiled,
             evidence,
-            expires_s=state.policy.expires_s,
-            tiles_longest_age=state.tiles_longest_age,
+            expires_s=state.policy.expires_s + extended_s,
+            tiles_longest_age=state.tiles_longest_age(extended_s),
             freshness_s_max=state.freshness_s_max,
             detector=parts,
             with_bounds=with_bounds,

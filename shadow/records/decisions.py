@@ -1,4 +1,4 @@
-"""What stands in `shadow-decisions`: how runs begin, what was decided, what people ordered. Kafka's copy is the truth."""
+"""What stands in `shadow-decisions`: how runs begin, what was decided, what people ordered. Kafka is the truth."""
 
 from __future__ import annotations
 
