@@ -89,7 +89,8 @@ class People:
             judgement = judge(self.run.extended_s_at(tile), self.order is not None)
             if (judgement.decision == ROLLBACK and not is_broken) or not self.run.pending:
                 return judgement
-            for command in self.run.pending:
+            # A look fences nobody: another gate may have taken it over since.
+            for command in self.refresh().pending:
                 self._take_over(command, tile)
             self.refresh()
 

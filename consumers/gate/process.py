@@ -30,6 +30,7 @@ from shadow.adapters.logs import Repeated
 from shadow.errors import Refused, Unavailable
 from shadow.gate.commands import forbidden, obeying, people_tree, under_hold
 from shadow.gate.explain import explain, explain_lines
+from shadow.gate.history import Run
 from shadow.gate.judgement import Judgement, judgement_to_json
 from shadow.gate.run import (
     RunState,
@@ -316,31 +317,36 @@ class Gate:
         made = decide(loaded.state, judgement, positions=loaded.positions, decided_us=self._clock.now_us())
         if made is None:
             return
-        decision = made = dataclasses.replace(made, command_id=command_id)
+        try:
+            decision = self._written(dataclasses.replace(made, command_id=command_id))
+        except Unavailable:
+            self._loaded = None  # decided in memory only; loading forgets it, and the tile is judged again
+            raise
+        if decision is None:
+            self._loaded = None
+            return
+        self._decision = decision
+        self._reached("decided")
+        log.info("%s: %s: %s", decision.run, decision.decision, decision.reason)
+
+    def _written(self, made: Decision) -> Decision | None:
+        """The step's decision as the topic has it, this or another gate's; None if someone ordered something since."""
         known = self._people.run
 
         def build(records: Sequence[LogRecord]) -> bytes | None:
             run = self._people.run_in(records)
-            if any(step.step == made.step for step in run.decisions) or forbidden(known, run, made):
+            if decided(run, made.step) is not None or forbidden(known, run, made):
                 return None
             return encode(made)
 
-        try:
-            written = self._writer.append(f"{made.run}/{made.step}".encode(), build)
-        except Unavailable:
-            self._loaded = None  # decided in memory only; loading forgets it, and the tile is judged again
-            raise
-        if written is None:
-            found = [step for step in self._people.refresh().decisions if step.step == made.step]
-            if not found:
-                self._loaded = None  # decided in memory only
-                return
-            decision = found[0]
-        else:
-            self._metrics.inc("shadow_decisions_total", decision=decision.decision)
-        self._decision = decision
-        self._reached("decided")
-        log.info("%s: %s: %s", decision.run, decision.decision, decision.reason)
+        # A look fences nobody: what another gate has decided needs no transaction.
+        there = decided(self._people.refresh(), made.step)
+        if there is not None or forbidden(known, self._people.run, made):
+            return there
+        if self._writer.append(f"{made.run}/{made.step}".encode(), build) is None:
+            return decided(self._people.refresh(), made.step)
+        self._metrics.inc("shadow_decisions_total", decision=made.decision)
+        return made
 
     def _publish(self, loaded: _Loaded, judgement: Judgement, broken: str, now_us: int) -> None:
         """Tell metrics, the store and this machine what is known now."""
@@ -356,6 +362,11 @@ class Gate:
             loaded.version = change.version
         except Refused:
             self._loaded = None
+
+
+def decided(run: Run, step: int) -> Decision | None:
+    """The decision of a step."""
+    return next((each for each in run.decisions if each.step == step), None)
 
 
 def view_of(

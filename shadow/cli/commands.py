@@ -41,7 +41,7 @@ Override = Annotated[
     bool, typer.Option("--override", help="Needed: it says that the gate's own proof is not waited for.")
 ]
 Confirm = Annotated[
-    str, typer.Option("--confirm", help="Id of another person's promotion that this one confirms.", metavar="ID")
+    str | None, typer.Option("--confirm", help="Id of another person's promotion that this one confirms.", metavar="ID")
 ]
 For = Annotated[str, typer.Option("--for", help="By how much, such as 24h or 7d.", metavar="DURATION")]
 
@@ -79,13 +79,13 @@ def promote(
     reason: Reason,
     run: RunName = None,
     override: Override = False,
-    confirm: Confirm = "",
+    confirm: Confirm = None,
     by: By = None,
     config: Config = DEFAULT_CONFIG,
     output: Output = "table",
 ) -> int:
     """Promote a run's candidate against the gate's own proof."""
-    return _order(PROMOTE, run, reason, by, config, output, override=override, confirms=confirm)
+    return _order(PROMOTE, run, reason, by, config, output, override=override, confirms=confirm or "")
 
 
 def rollback(
