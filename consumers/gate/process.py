@@ -138,7 +138,8 @@ class Gate:
         """Fold one tile if it is there, and judge; True if one was folded."""
         if self._loaded is None:
             self._load()
-        assert self._loaded is not None
+        if self._loaded is None:
+            return False  # the run has ended, and another gate tells of it
         if self._decision is None and not self._is_judged and self._loaded.state.folded >= self._started.first_tile:
             # 3. No tile is passed unjudged: its decision must not depend on when a gate ended.
             self._look(self._loaded, self._hole)

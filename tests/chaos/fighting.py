@@ -10,6 +10,7 @@ renames to `frozen-PID`, so that the test knows whom to wake up.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import signal
@@ -26,6 +27,7 @@ from consumers.gate import Gate
 from consumers.loop import WallClock
 from shadow.adapters.decisions import decisions_in
 from shadow.adapters.kafka_decisions import KafkaDecisionWriter
+from shadow.adapters.logs import configure
 from shadow.adapters.orphan import end_with_parent
 from shadow.adapters.redis import RedisStore
 from shadow.errors import Unavailable
@@ -101,6 +103,7 @@ class Plain(KafkaDecisionWriter):
 def main(plan: dict[str, Any]) -> None:
     """Take turns with all runs for ever."""
     end_with_parent()
+    configure("text", "info")
     folder = Path(plan["folder"])
     kind = Plain if plan["plain"] else Freezing
     writer = kind(plan["bootstrap"], plan["topic"], folder)
@@ -115,8 +118,10 @@ def main(plan: dict[str, Any]) -> None:
         draw.shuffle(gates)
         for gate in gates:
             if gate.decision is None:
-                with suppress(Unavailable):
+                try:
                     gate.step()
+                except Unavailable as trouble:
+                    logging.getLogger("shadow.fight").info("%s", trouble)
         time.sleep(ROUND_S)
 
 

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -152,8 +152,8 @@ class Fight:
 
     def __exit__(self, *_: object) -> None:
         for gate in self.supervisor.children:
-            self.wake(gate.process.pid)
-            os.kill(gate.process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(gate.process.pid, signal.SIGKILL)
         self.supervisor.stop()
         self.writer.close()
         self.store.close()
@@ -176,7 +176,8 @@ class Fight:
 
     @staticmethod
     def wake(pid: int) -> None:
-        os.kill(pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
     def freeze(self) -> None:
         """The next gate that has a record in the log which is not committed stops there."""
@@ -246,6 +247,7 @@ class Fight:
     # What the topic says.
 
     def records(self) -> list[DecisionsRecord]:
+        self.supervisor.check()
         return [record for _, record in read_committed(self.bootstrap, self.topic)]
 
     def runs(self) -> dict[str, Run]:
