@@ -302,6 +302,7 @@ CATALOGUE: Final = (
         "verdict",
         verdict=VERDICTS,
     ),
+    _gauge("shadow_gate_held", "1", GATE, "Is 1 while someone holds the run, so that it is not promoted.", "run"),
     _gauge("shadow_gate_rollback_log_e", "nats", GATE, "Joint evidence for a rollback.", "run"),
     _gauge("shadow_gate_rollback_log_e_needed", "nats", GATE, "Evidence at which a run is rolled back.", "run"),
     _gauge(

@@ -107,6 +107,9 @@ class KafkaDecisionWriter:
                 return self._try(key, build, doubts)
             except KafkaException as raised:
                 trouble = sentence(error_of(raised))
+            except SystemError as raised:
+                # The client calls `on_delivery` with the exception of being fenced set already, and Python ends that.
+                trouble = f"fenced while the record was acknowledged ({raised})"
             except Unavailable as error:
                 trouble = str(error)
             # 5. Start over with a new producer, after a random time.

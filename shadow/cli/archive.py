@@ -123,6 +123,8 @@ def write_archive(log: Log, settings: Settings, run: Run, out: Path, configurati
         manifest = Manifest(
             started=run.started,
             decisions=run.decisions,
+            commands=run.commands,
+            obeyed=run.obeyed,
             configuration=configuration,
             topics=topics,
             ranges=ranges,
@@ -204,7 +206,13 @@ def _replayed(
     roles = list(dict.fromkeys(role for name in policy.comparisons for role in ROLES_BY_COMPARISON[name]))
     file = PairFile(pairs, [spec.name for spec in settings.grader_specs()], roles)
     plan = ReplayPlan(
-        settings, run.started, topics[ANSWERS], topics[REQUESTS], first=run.started.first_tile, recorded=recorded
+        settings,
+        run.started,
+        topics[ANSWERS],
+        topics[REQUESTS],
+        first=run.started.first_tile,
+        recorded=recorded,
+        run=run,
     )
     with closing(file), progress_bar("replay") as progress:
         found = Replay(plan, source, Taps(pair=file.add, progress=progress)).run()

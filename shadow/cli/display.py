@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from shadow.records.comparisons import BASELINE_PRODUCTION, CANDIDATE_HUMAN
+from shadow.records.decisions import PROMOTE
+from shadow.settings.units import duration_text
 
 STYLES = {"PASS": "green", "UNDECIDED": "yellow", "BROKEN": "magenta", "FAIL": "bold red"}
 SHORT_VERDICTS = {"PASS": "pass", "UNDECIDED": "open", "BROKEN": "BROKEN", "FAIL": "FAIL"}
@@ -30,10 +32,28 @@ def run_panel(document: Mapping[str, Any], note: str = "") -> RenderableType:
         parts.append(rules_table(judgement))
         if document.get("decision") is None:
             parts.append(_conditions(judgement))
-    parts.append(decision_text(document))
+    parts += [*people_lines(document), decision_text(document)]
     if note:
         parts.append(Text(note, style="dim"))
     return Group(*parts)
+
+
+def people_lines(document: Mapping[str, Any]) -> list[RenderableType]:
+    """Who holds the run, since when and why, and what else people ordered that is not obeyed yet."""
+    people = document.get("people") or {}
+    lines: list[RenderableType] = [
+        Text(f"held by {each['told']}; `shadow resume` ends it", style="bold magenta")
+        for each in people.get("holds", ())
+    ]
+    for each in people.get("pending", ()):
+        waits = "the gate obeys it soon"
+        if each["command"] == PROMOTE and people.get("confirmed_by") is None:
+            waits = f"the gate, or another person who confirms {each['command_id']}, is waited for"
+        lines.append(Text(f"{each['command']} ordered by {each['told']}; {waits}", style="magenta"))
+    if people.get("extended_s"):
+        longer = duration_text(people["extended_s"] * 1_000_000)
+        lines.append(Text(f"its longest age was extended by {longer}", style="dim"))
+    return lines
 
 
 def _head(document: Mapping[str, Any]) -> Text:
@@ -137,7 +157,7 @@ def explanation(document: Mapping[str, Any], note: str = "") -> RenderableType:
     rules = [row for row in rows if row["verdict"] not in ("met", "not met")]
     unmet = [row for row in conditions if row["verdict"] == "not met"]
     is_decided = document.get("decision") is not None
-    parts: list[RenderableType] = [_head(document), decision_text(document), Text()]
+    parts: list[RenderableType] = [_head(document), *people_lines(document), decision_text(document), Text()]
     if rows:
         parts.append(Text(f"conditions of evidence: {len(conditions) - len(unmet)} of {len(conditions)} met"))
         if not is_decided:

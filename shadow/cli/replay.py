@@ -109,7 +109,7 @@ def _taken(name: str | None, config: Path | None, other: Path | None, folder: Pa
     if folder is not None:
         manifest, source = open_archive(folder)
         settings = _archived_settings(manifest, config)
-        run = Run(manifest.started, manifest.decisions)
+        run = Run(manifest.started, manifest.decisions, manifest.commands, manifest.obeyed)
         if name is not None and name != run.name:
             raise Usage(f"{folder} holds the run {run.name}, not {name!r}")
         _check_digest(settings, run, str(config or folder))
@@ -182,7 +182,10 @@ def recompute(taken: Taken, *, regrade: bool, first: int | None, last: str | Non
         recorded=() if is_backtest else run.decisions,
         decides=is_backtest,
         graders=frozenset(spec.name for spec in settings.grader_specs()) if is_backtest else None,
+        run=None if is_backtest else run,
     )
+    if is_backtest and run.commands:
+        comparison.notes.append(f"{len(run.commands)} commands of people are left out: only the evidence is judged")
     with progress_bar("replay") as progress:
         if is_backtest:
             replayed = Replay(plan, taken.source, Taps(progress=progress)).run()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from shadow.errors import Usage
-from shadow.settings.names import ENV, Secret, Text
+from shadow.settings.names import ENV, LabelName, Secret, Text
 from shadow.settings.section import Section, refused_whole
 from shadow.settings.units import count
 
@@ -19,12 +19,17 @@ class Admin(Section):
 
     Args:
         host: Address to listen on. Metrics and probes ask for no password, so it is the loopback by default.
-        token: What clients of the gate's `POST /v1/answers` must send as `Authorization: Bearer …`, best as
-            `env:NAME`. Without it these answers are taken on the loopback only.
+        token: What clients of the gate's `POST /v1/answers` and `/v1/alerts` must send as `Authorization: Bearer …`,
+            best as `env:NAME`. Without it these are taken on the loopback only.
+        four_eyes: Whether a promotion that a person orders against the gate's proof needs another person who
+            confirms it.
+        alert_label: Label of a firing alert of Alertmanager that says `hold` or `rollback`.
     """
 
     host: Text = "127.0.0.1"
     token: Secret | None = None
+    four_eyes: Annotated[bool, Field(strict=True)] = False
+    alert_label: LabelName = "shadow_action"
     proxy: Port = 9101
     worker: Port = 9102
     comparator: Port = 9103

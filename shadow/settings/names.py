@@ -219,6 +219,9 @@ Pattern = Annotated[str, BeforeValidator(_pattern)]
 JsonPathText = Annotated[str, BeforeValidator(_json_path)]
 PlainPath = Annotated[str, BeforeValidator(_plain_path)]
 Expected = Annotated[str, BeforeValidator(_expected)]
+LabelName = Annotated[
+    str, _matching(r"[a-zA-Z_][a-zA-Z0-9_]{0,127}", "must be the name of a label: letters, digits and _")
+]
 HeaderName = Annotated[str, BeforeValidator(_header)]
 RecordedHeader = Annotated[str, BeforeValidator(recorded_header)]
 Method = Annotated[str, BeforeValidator(_method)]
