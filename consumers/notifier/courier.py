@@ -213,7 +213,7 @@ class Courier:
             if self._place is not None and not self._is_gone:
                 self._send_due(self._place, runner, stop)
             self._commit(group)
-            self._reason = "ok" if self._place is not None else f"another process serves {self._plan.name}"
+            self._reason = "ok"  # also while another process serves the endpoint: this one stands by
         except Unavailable as trouble:
             self._note(str(trouble), stop)
 

@@ -82,7 +82,7 @@ def checked(target: Target, host: str, addresses: Sequence[Address]) -> Sequence
     return addresses
 
 
-class _Resolver(AbstractResolver):
+class CheckedResolver(AbstractResolver):
     """1. and 2. Gives the client the checked addresses."""
 
     def __init__(self, target: Target, resolve: Resolve) -> None:
@@ -109,15 +109,30 @@ class _Resolver(AbstractResolver):
         """Nothing is kept."""
 
 
-class _Connector(aiohttp.TCPConnector):
+class CheckedConnector(aiohttp.TCPConnector):
     """One for each sending: nothing is kept, and its end is the connection's."""
 
-    _opened: asyncio.BaseTransport | None = None
+    def __init__(self, target: Target, resolver: AbstractResolver) -> None:
+        tls = target.tls if target.tls is not None else True
+        super().__init__(resolver=resolver, use_dns_cache=False, ssl=tls)
+        self._target = target
+        self._opened: asyncio.BaseTransport | None = None
 
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
-        """Remember the connection, which the client lets go in many ways."""
+        """Look at where the connection leads, whatever led there, and remember it: the client lets it go in many ways.
+
+        Raises:
+            AddressRefused: If nothing is sent there.
+        """
         connection = await super().connect(*args, **kwargs)
         self._opened = connection.transport
+        assert connection.transport is not None, "it was just opened"
+        peer = str(connection.transport.get_extra_info("peername")[0])
+        try:
+            checked(self._target, peer, [ipaddress.ip_address(peer.partition("%")[0])])
+        except AddressRefused:
+            connection.close()
+            raise
         return connection
 
     async def end(self) -> None:
@@ -162,11 +177,7 @@ async def _post(target: Target, body: bytes, headers: Mapping[str, str], resolve
     address = address_in(urlsplit(target.url).hostname or "")
     if address is not None:  # the client asks no resolver for it
         checked(target, str(address), [address])
-    connector = _Connector(
-        resolver=_Resolver(target, resolve),
-        use_dns_cache=False,
-        ssl=target.tls if target.tls is not None else True,
-    )
+    connector = CheckedConnector(target, CheckedResolver(target, resolve))
     try:
         async with (
             aiohttp.ClientSession(

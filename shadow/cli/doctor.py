@@ -57,7 +57,7 @@ def doctor(
     configure("text", "error")
     settings = wiring.settings_from(config)
     findings = [Finding("configuration", True, f"{config}: right"), *_kafka(settings), *_redis(settings)]
-    findings += [*_models(settings), *_endpoints(settings)]
+    findings += [*_models(settings), *endpoint_findings(settings)]
     if output == "json":
         rows = [{"subject": each.subject, "right": each.is_right, "text": each.text} for each in findings]
         typer.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
@@ -142,7 +142,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
             yield Finding(subject, False, f"{address} cannot be reached: {error.strerror or error}")
 
 
-def _endpoints(settings: Settings) -> Iterator[Finding]:
+def endpoint_findings(settings: Settings) -> Iterator[Finding]:
     """Who is told: secrets that are there, and names that lead to allowed addresses. Nothing is sent."""
     for name, endpoint in settings.notify.endpoints.items() if settings.notify is not None else ():
         parts = urlsplit(endpoint.url)

@@ -3,37 +3,49 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import threading
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+import yaml
 from standardwebhooks import Webhook
 
 from shadow.adapters.embedded import free_port
 from shadow.adapters.kafka import KafkaLog
+from shadow.cli.doctor import endpoint_findings
+from shadow.cli.notify import endpoints_of, target_of
 from shadow.cli.supervise import shadow_command
+from shadow.cli.up import processes_of
+from shadow.errors import Usage
 from tests.cli.conftest import CommandLine, configuration, shadow, written
-from tests.flow.harness import wait_until
+from tests.flow import harness
 from tests.notifier.receiver import Receiver, status
 from tests.notifier.records import decision, started
 from tests.notifier.test_addresses import SECRET
 from tests.notifier.test_notifier import id_of
 from tests.notifier.world import World
 from tests.services.kafka import ApacheKafka
-from tests.services.redis import RedisServer
+from tests.settings.configurations import BASE, settings_of
 
 __all__ = ["shadow"]
 
+PATIENCE_S = 150.0
+"""A process that begins on a busy machine takes its time."""
 AWAY_REDIS = "redis://127.0.0.1:1/0"
 """The notifier needs none."""
 QUICK_SESSION = {"session.timeout.ms": "1500", "heartbeat.interval.ms": "300"}
+
+
+def wait_until(is_true: Callable[[], bool], what: str) -> None:
+    """Wait for a condition of processes, bounded."""
+    harness.wait_until(is_true, what, PATIENCE_S)
 
 
 class Scene:
@@ -152,42 +164,45 @@ def test_of_two_notifiers_one_sends(shadow: CommandLine, tmp_path: Path, kafka: 
     assert len(receiver.got) <= 12
 
 
-def test_without_an_endpoint_or_its_secret_it_says_so(shadow: CommandLine, tmp_path: Path) -> None:
+def test_without_an_endpoint_or_its_secret_it_says_so() -> None:
     """
-    A section, a variable or a file that is missing is one sentence and exit 2.
+    A section, a variable or a file that is missing is one sentence, and exit 2.
     """
-    tree = configuration("127.0.0.1:1", AWAY_REDIS)
-    written(tmp_path, tree)
-    done = shadow("notifier")
-    assert (2, True) == (done.returncode, "notify is not configured" in done.stderr)
-    tree["notify"] = {"endpoints": {"on-call": {"url": "https://e.example/", "secret": "env:NO_SUCH_SECRET"}}}
-    written(tmp_path, tree)
-    done = shadow("notifier")
-    assert (2, True) == (done.returncode, "the environment variable NO_SUCH_SECRET is not set" in done.stderr)
-    tree["notify"]["endpoints"]["on-call"] |= {"secret": SECRET, "ca": "absent.pem"}
-    written(tmp_path, tree)
-    done = shadow("notifier")
-    assert (2, True) == (done.returncode, "absent.pem cannot be read" in done.stderr)
+    with pytest.raises(Usage, match="notify is not configured; give the file the section notify"):
+        list(endpoints_of(settings_of()))
+    for given, said in (
+        ("secret: 'env:NO_SUCH_SECRET'", "the environment variable NO_SUCH_SECRET is not set"),
+        (f"secret: {SECRET}, ca: absent.pem", "absent.pem cannot be read"),
+    ):
+        section = f"notify: {{endpoints: {{on-call: {{url: 'https://e.example/', {given}}}}}}}\n"
+        ((name, found),) = endpoints_of(settings_of(BASE + section))
+        with pytest.raises(Usage, match=rf"notify\.endpoints\.on-call.*{said}"):
+            target_of(name, found)
 
 
-def test_doctor_looks_where_endpoints_lead(shadow: CommandLine, tmp_path: Path, redis_server: RedisServer) -> None:
+def test_doctor_looks_where_endpoints_lead() -> None:
     """
     What may be sent to is right; a name that leads nowhere, and a missing secret, are wrong.
     """
-    tree = configuration(f"127.0.0.1:{free_port()}", redis_server.url)
-    loopback = {"url": "https://localhost/hook", "secret": SECRET, "unsafe_loopback": True}
-    tree["notify"] = {
-        "endpoints": {
-            "here": loopback,
-            "nowhere": {"url": "https://no-such-host.invalid/", "secret": SECRET},
-            "unsigned": {"url": "https://8.8.8.8/", "secret": "env:NO_SUCH_SECRET"},
-            "public": {"url": "https://8.8.8.8/", "secret": SECRET},
-        }
+    tree = {
+        "here": {"url": "https://localhost/hook", "secret": SECRET, "unsafe_loopback": True},
+        "nowhere": {"url": "https://no-such-host.invalid/", "secret": SECRET},
+        "unsigned": {"url": "https://8.8.8.8/", "secret": "env:NO_SUCH_SECRET"},
+        "public": {"url": "https://8.8.8.8/", "secret": SECRET},
     }
-    written(tmp_path, tree)
-    done = shadow("doctor", "-o", "json")
-    found = {row["subject"]: row for row in json.loads(done.stdout)}
-    rights = {name: found[f"notify.endpoints.{name}"]["right"] for name in tree["notify"]["endpoints"]}
-    assert {"here": True, "nowhere": False, "unsigned": False, "public": True} == rights
-    assert "no-such-host.invalid" in found["notify.endpoints.nowhere"]["text"]
-    assert 5 == done.returncode
+    settings = settings_of(BASE + yaml.safe_dump({"notify": {"endpoints": tree}}))
+    found = {each.subject.removeprefix("notify.endpoints."): each for each in endpoint_findings(settings)}
+    assert {"here": True, "nowhere": False, "unsigned": False, "public": True} == {
+        name: each.is_right for name, each in found.items()
+    }
+    assert "no-such-host.invalid" in found["nowhere"].text
+    assert [] == list(endpoint_findings(settings_of()))
+
+
+def test_up_starts_it_where_it_is_configured() -> None:
+    """
+    `shadow up` runs the notifier beside the other processes, and only where somebody is to be told.
+    """
+    section = f"notify: {{endpoints: {{on-call: {{url: 'https://e.example/', secret: {SECRET}}}}}}}\n"
+    assert "notifier" not in dict(processes_of(settings_of()))
+    assert ("notifier",) == dict(processes_of(settings_of(BASE + section)))["notifier"]

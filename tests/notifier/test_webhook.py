@@ -10,11 +10,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import aiohttp
 import pytest
 from standardwebhooks import Webhook
 
 from shadow.adapters.tls import client_context
-from shadow.adapters.webhook import Resolve, Target, resolved, send
+from shadow.adapters.webhook import CheckedConnector, CheckedResolver, Resolve, Target, resolved, send
 from shadow.notify.addresses import Address
 from shadow.notify.events import BODY_TYPE, body_of, event_of
 from shadow.notify.place import DELIVERED, FAILED, GONE, REFUSED, Outcome, outcome_of
@@ -188,6 +189,26 @@ def test_addresses_in_urls_are_checked_again(host: str, tmp_path: Path) -> None:
     with Receiver(tmp_path, is_plain=True) as receiver:
         outcome = sent(target(receiver, url=f"https://{host}:{receiver.port}/", allows_loopback=False))
         assert FAILED == outcome.kind
+        assert [] == receiver.got
+
+
+def test_a_connection_is_looked_at_whatever_led_there(tmp_path: Path) -> None:
+    """
+    Input 107: were the client to read a URL in another way than the checks, its connection would still get nothing.
+    """
+
+    async def posted(strict: Target, lenient: Target) -> None:
+        connector = CheckedConnector(strict, CheckedResolver(lenient, resolved))
+        try:
+            async with aiohttp.ClientSession(connector=connector) as session, session.post(lenient.url, data=BODY):
+                pass
+        finally:
+            await connector.end()
+
+    with Receiver(tmp_path) as receiver:
+        lenient = target(receiver)
+        with pytest.raises(OSError, match=r"127\.0\.0\.1 is a loopback address; nothing is sent there"):
+            asyncio.run(posted(target(receiver, allows_loopback=False), lenient))
         assert [] == receiver.got
 
 
