@@ -303,7 +303,10 @@ def _decision(row: Row) -> Decision:
 
 def _check_decision(row: Row) -> None:
     _known("decision", row["decision"], _DECISIONS)
-    _not_negative(row, "step")  # 0: what the offline stage decided, before the run began
+    if row["from_stage"] != "offline":
+        _ordinal(row, "step")
+    elif row["step"] != 0:
+        raise _refuse("step", row["step"], "0, since the offline stage is before the run's first step")
     _check_offsets("positions", row["positions"])
     if row["routing"] is not None and not 0.0 <= row["routing"]["share"] <= 1.0:
         raise _refuse("share", row["routing"]["share"], "from 0 to 1")

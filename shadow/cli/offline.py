@@ -334,7 +334,7 @@ def _show(done: Tried, note: str, output: str) -> None:
                 for each in done.differences
             ],
             "decision": done.judgement.decision if done.judgement is not None else None,
-            "is_kept": not note,
+            "is_kept": done.judgement is not None and not note,
             "note": note,
         }
         typer.echo(orjson.dumps(tree, option=orjson.OPT_INDENT_2).decode())

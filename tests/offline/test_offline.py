@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+import yaml
 
 from consumers.loop import WallClock
 from shadow.adapters.suites import seal
@@ -18,7 +19,7 @@ from shadow.cli.offline_run import SUITE_HEADER
 from shadow.cli.runs import runs
 from shadow.errors import BrokenEvidence, Unavailable, Usage
 from tests.flow.harness import HttpService
-from tests.offline.trials import configured, doubling, every_third_time, requests_of, suite_in
+from tests.offline.trials import configured, doubling, every_other_time, requests_of, suite_in
 from tests.services.kafka import ApacheKafka
 
 COUNT = 60
@@ -53,11 +54,11 @@ def test_what_does_not_repeat_is_refused_by_name(tmp_path: Path, capsys: pytest.
     grades, the grader and the role, for machines and for people.
     """
     suite = suite_in(tmp_path / "suite", requests_of(COUNT))
-    with HttpService(doubling()) as production, HttpService(doubling(every_third_time())) as candidate:
+    with HttpService(doubling()) as production, HttpService(doubling(every_other_time())) as candidate:
         config = configured(tmp_path, production.url, candidate.url)
         code, told = judged(capsys, suite, config)
         assert 5 == offline(suite, config, "table", True)
-    assert (5, None, None) == (code, told["decision"], told["judgement"])
+    assert (5, None, None, False) == (code, told["decision"], told["judgement"], told["is_kept"])
     expected = [("r000", "correct", "candidate"), ("r001", "correct", "candidate"), ("r002", "correct", "candidate")]
     assert expected == [(each["request"], each["grader"], each["role"]) for each in told["differences"]]
     assert {("passed", "failed")} == {(each["first"], each["second"]) for each in told["differences"]}
@@ -72,7 +73,7 @@ def test_tolerated_noise_is_reported(tmp_path: Path, capsys: pytest.CaptureFixtu
     With `repeat: tolerate` the second run is judged, and the share of grades that differ is said by grader.
     """
     suite = suite_in(tmp_path / "suite", requests_of(COUNT))
-    with HttpService(doubling()) as production, HttpService(doubling(every_third_time())) as candidate:
+    with HttpService(doubling()) as production, HttpService(doubling(every_other_time())) as candidate:
         config = configured(tmp_path, production.url, candidate.url, repeat="tolerate")
         code, told = judged(capsys, suite, config)
     assert (0, "promote", 3) == (code, told["decision"], len(told["differences"]))
@@ -103,6 +104,22 @@ def _again(request: Any) -> Any:
         request.body,
         request.expected,
     )
+
+
+def test_python_models_and_the_baseline_are_asked_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    Models may be functions of this process; the rule `agreement` has production asked a second time, as the baseline.
+    """
+    suite = suite_in(tmp_path / "suite", requests_of(COUNT))
+    config = configured(tmp_path, "http://127.0.0.1:1", "http://127.0.0.1:1")
+    tree = yaml.safe_load(config.read_text())
+    function = {"python": "tests.offline.trials:doubled_here"}
+    tree["workers"] = dict.fromkeys(("production", "candidate"), function) | {"baseline": {**function, "sample": 0.2}}
+    tree["stages"]["offline"]["rules"] = [{"agreement": {"margin": 0.2, "tag": "answer"}}]
+    config.write_text(yaml.safe_dump(orjson.loads(orjson.dumps(tree))))
+    code, told = judged(capsys, suite, config, unrecorded=True)
+    rule = told["judgement"]["rules"][0]
+    assert (0, "baseline-production", COUNT) == (code, rule["comparison"], rule["pairs"])
 
 
 def test_a_snapshot_is_told_to_the_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

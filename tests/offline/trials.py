@@ -52,7 +52,12 @@ def doubling(wrong: Callable[[int], bool] = lambda _: False) -> Callable[[dict[s
     return reply
 
 
-def every_third_time() -> Callable[[int], bool]:
+def doubled_here(request: dict[str, Any]) -> Any:
+    """The same as a function of a worker."""
+    return {"answer": f"<answer>{2 * request['json']['n']}</answer>"}
+
+
+def every_other_time() -> Callable[[int], bool]:
     """Wrong about the numbers below 3, at every other time that it is asked about them."""
     asked = {n: itertools.count() for n in range(3)}
     return lambda n: n in asked and next(asked[n]) % 2 == 1
