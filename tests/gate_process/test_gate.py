@@ -80,7 +80,9 @@ class World:
 
     def gate(self, reached=lambda point: None) -> Gate:
         writer = self.log.decisions("decisions", "test")
-        return Gate(self.started, self.policy, self.store, writer, self.metrics, self, reached, upstream="http://candidate:8000")
+        return Gate(
+            self.started, self.policy, self.store, writer, self.metrics, self, reached, upstream="http://candidate:8000"
+        )
 
     def decisions(self) -> list[Decision]:
         records = decisions_in(self.log.decisions("decisions", "test").read())
