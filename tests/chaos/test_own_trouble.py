@@ -109,6 +109,7 @@ def unmet(view: dict[str, Any]) -> set[str]:
     return {each["condition"] for each in judgement["conditions"] if not each["met"]}
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("trouble", [SHORT, LONG], ids=["within-the-deadline", "past-the-deadline"])
 def test_our_own_trouble_changes_no_verdict(
     tmp_path: Path, kafka: ApacheKafka, durable: RedisServer, trouble: Trouble

@@ -270,22 +270,20 @@ class Machine:
     def refolded(self, partition: int) -> tuple[FoldState, list[ClosedTile]]:
         """State and closed tiles from a fold of the log, up to where the stored snapshot stands."""
         assert self.started is not None
-        records = records_of(self.log, self.settings.topics.answers)
+        answers, requests = (
+            [r for r in records_of(self.log, topic) if r.partition == partition]
+            for topic in (self.settings.topics.answers, self.settings.topics.requests)
+        )
         until = int(str(self.head(partition)["next"]))
-        of_partition = [r for r in records if r.partition == partition and r.offset < until]
-        return self.folded(self.started, partition, of_partition)
+        return self.folded(self.started, partition, [r for r in answers if r.offset < until], requests)
 
     def folded(
-        self, started: Started, partition: int, records: Iterable[LogRecord]
+        self, started: Started, partition: int, answers: Iterable[LogRecord], requests: Iterable[LogRecord]
     ) -> tuple[FoldState, list[ClosedTile]]:
-        """State and closed tiles from a fold of these records of one partition of the answers."""
-        requests = {
-            record.offset: record
-            for record in records_of(self.log, self.settings.topics.requests)
-            if record.partition == partition
-        }
-        fold = wiring.new_fold(self.settings, started, partition, wiring.decoded_requests(requests))
-        return fold.state, refold(fold, records)
+        """State and closed tiles from a fold of these records of one partition."""
+        by_offset = {record.offset: record for record in requests}
+        fold = wiring.new_fold(self.settings, started, partition, wiring.decoded_requests(by_offset))
+        return fold.state, refold(fold, answers)
 
 
 def comparable(state: FoldState, tiles: Mapping[str, bytes | None]) -> tuple[object, ...]:

@@ -63,15 +63,25 @@ def trials(tmp_path: Path, kafka: ApacheKafka, redis_server: RedisServer) -> Ite
         yield found
 
 
-def whole(machine: Machine) -> tuple[Started, list[list[LogRecord]]]:
+Records = list[list[LogRecord]]
+"""Records of a topic by partition."""
+
+
+def by_partition(machine: Machine, topic: str) -> Records:
+    """All records of a topic."""
+    records = records_of(machine.log, topic)
+    return [[each for each in records if each.partition == partition] for partition in range(PARTITIONS)]
+
+
+def whole(started: Started, answers: Records) -> tuple[Started, Records]:
     """How the run began, and the answers of each partition from there on."""
-    assert machine.started is not None
-    started, records = machine.started, records_of(machine.log, machine.settings.topics.answers)
-    begins = started.answers_from
-    return started, [[r for r in records if r.partition == p and r.offset >= begins[p]] for p in range(PARTITIONS)]
+    return started, [
+        [each for each in records if each.offset >= first]
+        for first, records in zip(started.answers_from, answers, strict=True)
+    ]
 
 
-def alone(started: Started, partitions: list[list[LogRecord]]) -> tuple[Started, list[list[LogRecord]]]:
+def alone(started: Started, partitions: Records) -> tuple[Started, Records]:
     """The same log as it would be without the other runs: their records left out, the offsets without holes."""
     kept = []
     for records in partitions:
@@ -81,9 +91,9 @@ def alone(started: Started, partitions: list[list[LogRecord]]) -> tuple[Started,
     return dataclasses.replace(started, answers_from=(0,) * PARTITIONS), kept
 
 
-def counted(machine: Machine, started: Started, partitions: list[list[LogRecord]]) -> list[dict[str, bytes]]:
+def counted(machine: Machine, started: Started, answers: Records, requests: Records) -> list[dict[str, bytes]]:
     """Tallies of the closed tiles of each partition, by name."""
-    folds = [machine.folded(started, number, records) for number, records in enumerate(partitions)]
+    folds = [machine.folded(started, each, answers[each], requests[each]) for each in range(PARTITIONS)]
     return [{tile.name: tile.tally.to_bytes() for tile in closed} for _, closed in folds]
 
 
@@ -142,11 +152,14 @@ def test_three_candidates_over_one_stream(trials: dict[str, Machine]) -> None:
     assert "no_regression/even/correct" in decisions["bad"].culprits
     outcomes = {"good": PROMOTE, "bad": ROLLBACK, "doubtful": HOLD}
     assert outcomes == {name: each.decision if each else HOLD for name, each in decisions.items()}
+    folded = {name: gated(machine, decisions[name]) for name, machine in trials.items()}  # one gate still goes on
+    topics = trials["good"].settings.topics
+    answers, requests = (by_partition(trials["good"], topic) for topic in (topics.answers, topics.requests))
     for name, machine in trials.items():
-        until, digest = gated(machine, decisions[name])
-        log = whole(machine)
-        shares = counted(machine, *log)
-        assert shares == counted(machine, *alone(*log))
+        until, digest = folded[name]
+        log = whole(starts[name], answers)
+        shares = counted(machine, *log, requests)
+        assert shares == counted(machine, *alone(*log), requests)
         state, verdict = judged(machine, shares, until)
         assert (outcomes[name], until, digest) == (verdict, state.folded, state.tiles_digest.hex())
     assert FIRST + AFTER == trials["doubtful"].classes()["paired"]
