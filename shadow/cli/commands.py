@@ -19,7 +19,7 @@ from shadow.cli.begin import runs_of, transactional_id
 from shadow.cli.exits import DONE, checked_output, exiting
 from shadow.cli.replay import found_run
 from shadow.desk.commands import Given, give
-from shadow.errors import Usage
+from shadow.errors import Unavailable, Usage
 from shadow.gate.commands import fault
 from shadow.gate.history import Run
 from shadow.ports import Log
@@ -136,7 +136,12 @@ def _order(
         if for_s:
             _refuse_forgetting(settings, log, run, for_s)
         command = Command(command.command_id, run.name, word, command.by, reason, now_us, override, for_s, confirms)
-        given = give(writer, command, four_eyes=settings.admin.four_eyes)
+        try:
+            given = give(writer, command, four_eyes=settings.admin.four_eyes)
+        except Unavailable as away:
+            raise Unavailable(
+                f"{away}; `shadow status` shows whether the order stands there; it may be given again"
+            ) from away
     if output == "json":
         tree = {"run": run.name, "command": word, "command_id": command.command_id, "by": command.by}
         typer.echo(orjson.dumps(tree, option=orjson.OPT_INDENT_2).decode())

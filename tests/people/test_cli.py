@@ -1,10 +1,13 @@
-"""`shadow hold|resume|promote|rollback|extend` on Apache Kafka, as processes."""
+"""`shadow hold|resume|promote|rollback|extend` on Apache Kafka."""
 
 from __future__ import annotations
 
+import io
 import json
+import logging
+import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import chdir, closing, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,35 @@ import pytest
 from shadow.adapters.avro import encode
 from shadow.cli import wiring
 from shadow.cli.begin import begin, runs_of, transactional_id
+from shadow.cli.main import main
 from shadow.gate.history import Run
 from shadow.records.decisions import Decision
 from tests.cli.conftest import CommandLine, configuration, shadow, written  # noqa: F401
 from tests.gate_process.test_begin import Clock
 from tests.services.kafka import ApacheKafka
 from tests.services.redis import RedisServer
+
+
+def called(folder: Path, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, what is on stdout and what on stderr, each in one line; in this process, to save its start."""
+    out, err = io.StringIO(), io.StringIO()
+    root, ours = logging.getLogger(), logging.getLogger("shadow")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
+    try:
+        with (
+            pytest.MonkeyPatch.context() as patched,
+            chdir(folder),
+            redirect_stdout(out),
+            redirect_stderr(err),
+            pytest.raises(SystemExit) as ended,
+        ):
+            patched.setattr(sys, "argv", ["shadow", *arguments])
+            main()
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(levels[0])
+        ours.setLevel(levels[1])
+    return int(ended.value.code or 0), " ".join(out.getvalue().split()), " ".join(err.getvalue().split())
 
 
 class Office:
@@ -32,8 +58,7 @@ class Office:
         self.run = begin(self.settings, self._log, Clock()).started.run
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        done = self._command_line(*arguments)
-        return done.returncode, done.stdout, done.stderr
+        return called(self._command_line.folder, *arguments)
 
     @property
     def history(self) -> Run:
@@ -116,15 +141,13 @@ def test_a_promotion_needs_override_and_where_wanted_a_second_person(office: Cal
     ids=range(7),
 )
 def test_a_mistake_in_the_call_is_one_sentence_and_needs_no_service(
-    shadow: CommandLine,  # noqa: F811
-    arguments: tuple[str, ...],
-    says: str,
+    tmp_path: Path, arguments: tuple[str, ...], says: str
 ) -> None:
     """
     Exit code 2 before anything is opened.
     """
-    done = shadow(*arguments)
-    assert (2, True) == (done.returncode, says in " ".join(done.stderr.split())), done.stderr
+    code, _, err = called(tmp_path, *arguments)
+    assert (2, True) == (code, says in err), err
 
 
 def test_input_105_commands_about_an_unknown_or_ended_run_and_a_double_start(office: Callable[..., Office]) -> None:
@@ -145,9 +168,10 @@ def test_input_105_commands_about_an_unknown_or_ended_run_and_a_double_start(off
     assert () == desk.history.commands
 
 
-def test_kafka_away_is_exit_code_5(shadow: CommandLine, tmp_path: Path) -> None:  # noqa: F811
+def test_kafka_away_is_exit_code_5(tmp_path: Path) -> None:
     """
-    Nothing was ordered, and it says so.
+    One sentence says that Kafka does not answer.
     """
     written(tmp_path, configuration("127.0.0.1:1", "redis://127.0.0.1:1/0"))
-    assert 5 == shadow("rollback", "--reason", "x").returncode
+    code, out, err = called(tmp_path, "rollback", "--reason", "x")
+    assert (5, "", True) == (code, out, err.startswith("shadow: kafka could not")), err
