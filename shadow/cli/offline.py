@@ -29,7 +29,7 @@ from shadow.cli.display import DECISIONS, SHORT_VERDICTS, STYLES
 from shadow.cli.exits import BROKEN, BY_DECISION, checked_output, exiting
 from shadow.cli.offline_run import Asking, Pass, questions_of, roles_of, run_once
 from shadow.cli.replay_shown import progress_bar
-from shadow.errors import Usage
+from shadow.errors import ShadowError, Usage
 from shadow.gate.compiled import rule_id
 from shadow.gate.evidence import evidence_tree
 from shadow.gate.history import OFFLINE, runs_in, unfinished
@@ -81,8 +81,13 @@ def offline(
     with closing(_Board(settings, is_wanted=not unrecorded)) as board:
         trial = Trial.of(settings, board.records(), found)
         done = _tried(settings, stage, trial)
-        if done.judgement is not None:
-            board.keep(done)
+        try:
+            if done.judgement is not None:
+                board.keep(done)
+        except ShadowError as trouble:
+            # The runs took their time, so what they showed is shown even where it cannot be kept.
+            _show(done, f"the decision was not kept: {trouble}", output)
+            raise
         _show(done, board.note, output)
     return BROKEN if done.judgement is None else BY_DECISION[done.judgement.decision]
 
