@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from shadow.cli.demo import wait_for_ports
+from shadow.gate.history import PROMOTED_ELSEWHERE
 from shadow.gate.run import RunState, fold_tile, judge_tile
-from shadow.records.decisions import HOLD, PROMOTE, ROLLBACK, Decision, Started
+from shadow.records.decisions import EXPIRE, HOLD, PROMOTE, ROLLBACK, Decision, Started
 from shadow.records.log import LogRecord
 from shadow.records.tallies import Tally
-from tests.chaos.offline import stored_gate, wait_for_gate
 from tests.flow.harness import records_of, send, wait_until
 from tests.flow.machine import PARTITIONS, Machine
 from tests.services.kafka import ApacheKafka
@@ -26,8 +26,7 @@ from tests.services.redis import RedisServer
 MARGIN = 0.1
 WRONG_EVERY = {"good": 0, "bad": 2, "doubtful": 10}
 """Each one's first wrong answer among so many even numbers: none, half of them, and as many as the margin allows."""
-FIRST, AFTER = 800, 200
-"""Requests while all three are tried, and once two of them are decided."""
+REQUESTS = 800
 
 
 def judging(tree: dict[str, Any]) -> None:
@@ -112,29 +111,17 @@ def judged(machine: Machine, shares: list[dict[str, bytes]], until: int) -> tupl
     return state, decision
 
 
-def gated(machine: Machine, decision: Decision | None) -> tuple[int, str]:
-    """The last tile that the gate judged, and the digest of all that it folded until then."""
-    if decision is not None:
-        return decision.tile, decision.tiles_digest
-    state = stored_gate(machine)
-    return state.folded, state.tiles_digest.hex()
-
-
-def play(trials: dict[str, Machine]) -> dict[str, Decision | None]:
-    """Start all three, send requests until two are decided, then some more, and let the third one fold them."""
-    first, doubtful = trials["good"], trials["doubtful"]
+def play(trials: dict[str, Machine]) -> dict[str, Decision]:
+    """Start all three, send requests, and wait until all are decided."""
+    first = trials["good"]
     for machine in trials.values():
         machine.start()
     first.start_role("worker-production")
     for machine in trials.values():
         wait_for_ports(machine.ports.values(), machine.supervisor)
         wait_until(lambda m=machine: all(m.head(each) for each in range(PARTITIONS)), "the first checkpoint")
-    assert {200: FIRST} == send(first.ports["proxy"], FIRST)
-    wait_until(lambda: all(trials[each].decision() for each in ("good", "bad")), "two decisions", 120)
-    assert {200: AFTER} == send(first.ports["proxy"], AFTER, first=FIRST)
-    first.supervisor.stop(["proxy"])
-    doubtful.settle()
-    wait_for_gate(doubtful)
+    assert {200: REQUESTS} == send(first.ports["proxy"], REQUESTS)
+    wait_until(lambda: all(machine.decision() for machine in trials.values()), "three decisions", 240)
     for machine in trials.values():
         machine.supervisor.check()
     return {name: machine.decision() for name, machine in trials.items()}
@@ -143,32 +130,31 @@ def play(trials: dict[str, Machine]) -> dict[str, Decision | None]:
 @pytest.mark.timeout(900)  # fifteen processes on two cores
 def test_three_candidates_over_one_stream(trials: dict[str, Machine]) -> None:
     """
-    One is promoted, one rolled back and one held, and each run's tallies are, to the bit, those of a log that has its
-    own records only; `shadow runs` lists all three, a run that nobody knows is told from them, and production's
-    worker of the first one goes on for the others.
+    One is promoted, one rolled back, and one that is still held then ends undecided, since production is replaced; each
+    run's tallies are, to the bit, those of a log that has its own records only; `shadow runs` lists all three, and a
+    run that nobody knows is told from them.
     """
     decisions = play(trials)
     starts = {name: machine.started for name, machine in trials.items() if machine.started is not None}
     assert "no_regression/even/correct" in decisions["bad"].culprits
-    outcomes = {"good": PROMOTE, "bad": ROLLBACK, "doubtful": HOLD}
-    assert outcomes == {name: each.decision if each else HOLD for name, each in decisions.items()}
-    folded = {name: gated(machine, decisions[name]) for name, machine in trials.items()}  # one gate still goes on
+    outcomes = {"good": PROMOTE, "bad": ROLLBACK, "doubtful": EXPIRE}
+    assert outcomes == {name: each.decision for name, each in decisions.items()}
+    assert decisions["doubtful"].reason.startswith(f"{PROMOTED_ELSEWHERE} {starts['good'].run} was promoted: ")
     topics = trials["good"].settings.topics
     answers, requests = (by_partition(trials["good"], topic) for topic in (topics.answers, topics.requests))
     for name, machine in trials.items():
-        until, digest = folded[name]
+        until, digest = decisions[name].tile, decisions[name].tiles_digest
         log = whole(starts[name], answers)
         shares = counted(machine, *log, requests)
         assert shares == counted(machine, *alone(*log), requests)
         state, verdict = judged(machine, shares, until)
-        assert (outcomes[name], until, digest) == (verdict, state.folded, state.tiles_digest.hex())
-    assert FIRST + AFTER == trials["doubtful"].classes()["paired"]
-    assert "has ended" not in (trials["good"].folder / "worker-production.log").read_text()
+        alone_it_says = HOLD if name == "doubtful" else outcomes[name]
+        assert (alone_it_says, until, digest) == (verdict, state.folded, state.tiles_digest.hex())
     unknown = trials["doubtful"].run("explain", "nosuch-run")
     assert (2, "", 1) == (unknown.returncode, unknown.stdout, unknown.stderr.count("\n"))
     assert all(started.run in unknown.stderr for started in starts.values())
     rows = json.loads(trials["bad"].run("runs", "-o", "json").stdout)
-    stages = {"good": "done", "bad": "rolled_back", "doubtful": "shadow"}
+    stages = {"good": "done", "bad": "rolled_back", "doubtful": "expired"}
     assert [(starts[name].run, 1, stage) for name, stage in stages.items()] == [
         (row["run"], row["attempt"], row["stage"]) for row in rows
     ]
