@@ -110,8 +110,8 @@ MEANINGS: Final = {
     ("stages.offline", "repeat"): "`strict`: two runs over the suite must give every grade alike. `tolerate`: what "
     "differs is said, and judged all the same.",
     ("stages.offline", "alpha"): "False-rollback budget of the stage, and level of each promote test.",
-    ("stages", "canary"): "Moves live traffic in steps. Checked; `shadow start` refuses it today.",
-    ("stages", "watch"): "The former version keeps answering a sample. Checked; `shadow start` refuses it today.",
+    ("stages", "canary"): "Moves live traffic to the candidate in steps ([stages.md](stages.md)).",
+    ("stages", "watch"): "The candidate serves everything, and the former version keeps answering a sample.",
     ("stages.shadow", "rules"): "The policy: one mapping with one rule each, see Rules.",
     ("stages.shadow", "needs"): "Conditions of evidence; `stages.shadow.needs` below.",
     ("stages.canary", "needs"): "Conditions of evidence of each step; `stages.canary.needs` below.",
