@@ -170,7 +170,7 @@ def _tails(n: int, score: int, wins: Floats, losses: Floats) -> Floats:
 
     The n-th power of the characteristic function, turned back: exact but for about 1e-13.
     """
-    size = 1 << (2 * n + 1).bit_length()
+    size = 1 << int(2 * n + 1).bit_length()
     angles = 2 * np.pi * np.arange(size // 2 + 1) / size
     cosines, sines = np.cos(angles), np.sin(angles)
     result: Floats = np.empty(len(wins))
