@@ -139,7 +139,8 @@ def _margin_above(losses: int, ties: int, wins: int, mean: float, *, enough: flo
 
 
 def _largest_tail(n: int, score: int, mean: float, least: float, most: float, enough: float) -> float:
-    """An upper bound, one in a hundred too large at most, of the largest tail with psi in [least, most].
+    """An upper bound of the largest tail with psi in [least, most]: too large by one in a hundred, or, where more than
+    64 cells would have to be halved, by what their bounds say; never too small.
 
     Within a cell [a, b] of psi, wins are no more likely than at b, and losses no less than at a.
 
@@ -170,7 +171,7 @@ def _tails(n: int, score: int, wins: Floats, losses: Floats) -> Floats:
 
     The n-th power of the characteristic function, turned back: exact but for about 1e-13.
     """
-    size = 1 << (2 * n + 1).bit_length()
+    size = 1 << int(2 * n + 1).bit_length()
     angles = 2 * np.pi * np.arange(size // 2 + 1) / size
     cosines, sines = np.cos(angles), np.sin(angles)
     result: Floats = np.empty(len(wins))
@@ -194,7 +195,7 @@ def _tails(n: int, score: int, wins: Floats, losses: Floats) -> Floats:
 def bounded_p(histogram: Sequence[int], mean: float, *, is_above: bool, kappa0: float) -> float:
     """P-value on the mean of a difference in [-1, 1], from its 41 bins: 1/e of the engine at this look.
 
-    Markov's inequality makes it valid at any one look; it is not exact, and needs about half as many pairs again.
+    Markov's inequality makes it valid at any one look; it is conservative, not exact.
 
     Args:
         is_above: Against "at most `mean`"; else against "at least `mean`".
