@@ -463,6 +463,7 @@ class Gate:
         if self._writer.append(f"{made.run}/{made.step}".encode(), build) is None:
             return decided(self._people.refresh(), made.step)
         self._metrics.inc("shadow_decisions_total", decision=made.decision)
+        self._people.refresh()  # what was ordered of a run that has ended is over
         return made
 
     def _rival(self, records: Sequence[DecisionsRecord]) -> str:
