@@ -32,7 +32,7 @@ def run_panel(document: Mapping[str, Any], note: str = "") -> RenderableType:
         parts.append(rules_table(judgement))
         if document.get("decision") is None:
             parts.append(_conditions(judgement))
-    parts += [*people_lines(document), decision_text(document)]
+    parts += [*way_lines(document), *people_lines(document), decision_text(document)]
     if note:
         parts.append(Text(note, style="dim"))
     return Group(*parts)
@@ -57,13 +57,26 @@ def people_lines(document: Mapping[str, Any]) -> list[RenderableType]:
 
 
 def _head(document: Mapping[str, Any]) -> Text:
-    stage = document.get("stage", "shadow")
+    stage, live = document.get("stage", "shadow"), document.get("live")
+    serves = f" ({live['step']}: the candidate serves {live['share']:.4g} of the sessions)" if live else ""
     return Text.assemble(
         (f"{document['candidate']}", "bold"),
         " against ",
         (f"{document['production']}", "bold"),
-        f"   run {document['run']}   stage {stage}",
+        f"   run {document['run']}   stage {stage}{serves}",
     )
+
+
+def way_lines(document: Mapping[str, Any]) -> list[RenderableType]:
+    """How the run came to its stage: each promotion before the decision that ended it, oldest first."""
+    taken = document.get("decisions", [])
+    before = taken[:-1] if document.get("decision") else taken
+    return [
+        Text(
+            f"{_when(each['decided_us'])}  {each['decision']}: {each['from_stage']} to {each['to_stage']}", style="dim"
+        )
+        for each in before
+    ]
 
 
 def _progress(document: Mapping[str, Any]) -> RenderableType:
@@ -129,13 +142,17 @@ def decision_text(document: Mapping[str, Any]) -> RenderableType:
         reason = document.get("broken") or document.get("judgement", {}).get("reason", "no tile has closed yet")
         return Text(f"hold: {reason}", style="yellow")
     culprits = f"\nculprits: {', '.join(decision['culprits'])}" if decision["culprits"] else ""
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(decision["decided_us"] / 1e6))
+    when = _when(decision["decided_us"])
     return Panel(
         f"{decision['reason']}{culprits}\ndecision {decision['decision_id']}",
         title=f"{decision['decision'].upper()}  {when}",
         title_align="left",
         border_style=DECISIONS.get(decision["decision"], "white"),
     )
+
+
+def _when(us: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(us / 1e6))
 
 
 def _short(value: float | None) -> str:
@@ -157,7 +174,8 @@ def explanation(document: Mapping[str, Any], note: str = "") -> RenderableType:
     rules = [row for row in rows if row["verdict"] not in ("met", "not met")]
     unmet = [row for row in conditions if row["verdict"] == "not met"]
     is_decided = document.get("decision") is not None
-    parts: list[RenderableType] = [_head(document), *people_lines(document), decision_text(document), Text()]
+    parts: list[RenderableType] = [_head(document), *way_lines(document), *people_lines(document)]
+    parts += [decision_text(document), Text()]
     if rows:
         parts.append(Text(f"conditions of evidence: {len(conditions) - len(unmet)} of {len(conditions)} met"))
         if not is_decided:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import io
+import json
+import re
 
+import pytest
+from rich.console import Console
+
+from shadow.cli.display import run_panel
 from shadow.gate.history import PROMOTED_ELSEWHERE
 from shadow.records.tallies import Tally
 from tests.gate.test_stages import POLICY, tile
@@ -141,3 +147,34 @@ def test_a_promotion_ends_the_other_runs():
     (decision,) = second.decisions()
     assert ("expire", "expired") == (decision.decision, decision.to_stage)
     assert decision.reason.startswith(f"{PROMOTED_ELSEWHERE} candidate-1 was promoted: ")
+
+
+def test_status_says_how_far_the_candidate_serves():
+    """
+    The panel names step and share, and how the run came there; a run that has ended, its last decision.
+    """
+    world = world_of(tallies=LIVE[:2])
+    gate = world.gate()
+    run(gate)
+    world.us += 2_000_000  # what is shown is made anew each second
+    gate.step()
+    told = panel_of(world)
+    assert "stage canary (canary-2: the candidate serves 0.5 of the sessions)" in told
+    assert ["promote: shadow to canary", "promote: canary to canary"] == arrows_in(told)
+    for number in (2, 3):
+        close(world, number, LIVE[number])
+    run(gate)
+    told = panel_of(world)
+    assert "stage rolled_back" in told and "ROLLBACK" in told
+    assert ["promote: shadow to canary", "promote: canary to canary", "promote: canary to watch"] == arrows_in(told)
+
+
+def panel_of(world):
+    """What `shadow status` prints."""
+    console = Console(width=200, highlight=False, record=True, file=io.StringIO())
+    console.print(run_panel(json.loads(world.store.load(world.name)[1]["view"])))
+    return console.export_text()
+
+
+def arrows_in(told):
+    return re.findall(r"promote: \w+ to \w+", told)
