@@ -25,6 +25,7 @@ import orjson
 from aiohttp import web
 
 from shadow.adapters.admin import BODY_BYTES_MAX
+from shadow.api.body import json_body
 from shadow.api.guard import Guard, Refusal
 from shadow.desk.intake import Desk, Receipt, Rejected
 from shadow.desk.lines import line_from_tree
@@ -35,8 +36,6 @@ from shadow.ports import Clock, Log
 
 log = logging.getLogger("shadow.answers")
 
-BODY_S: Final = 30.0
-"""How long a body may take to arrive."""
 TAKE_S: Final = 30.0
 """How long a client waits for the log."""
 WAITING_MAX: Final = 8
@@ -136,7 +135,7 @@ class AnswersApi:
     async def _post(self, request: web.Request) -> web.Response:
         try:
             self._guard.check(request)
-            call = _call_of(await _body(request))
+            call = _call_of(await json_body(request, BODY_BYTES_MAX, "send several"))
             receipt = await self._take(call)
         except Refusal as refusal:
             return refusal.response()
@@ -175,25 +174,6 @@ class AnswersApi:
             raise Refusal(503, sentence, headers=again) from late
         except (BrokenEvidence, InvalidRecord) as trouble:
             raise Refusal(500, str(trouble)) from trouble
-
-
-async def _body(request: web.Request) -> bytes:
-    if request.content_type != "application/json" or "content-encoding" in request.headers:
-        said = request.headers.get("content-type", "none")
-        raise Refusal(415, f"content-type is {shown(said)}, must be application/json without a content-encoding")
-    too_large = f"the body is larger than the {BODY_BYTES_MAX:,} bytes that are read; send several"
-    if (request.content_length or 0) > BODY_BYTES_MAX:
-        raise Refusal(413, too_large)
-    try:
-        async with asyncio.timeout(BODY_S):
-            body = await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise Refusal(413, too_large) from error
-    except TimeoutError as error:
-        raise Refusal(408, f"the body did not arrive within {BODY_S:g} s") from error
-    if len(body) > BODY_BYTES_MAX:
-        raise Refusal(413, too_large)
-    return body
 
 
 def _call_of(body: bytes) -> _Call:

@@ -132,11 +132,13 @@ def gate(
     """Judge closed tiles in order and decide once."""
     from consumers.gate import Gate
     from shadow.api.answers import AnswersApi
+    from shadow.api.feedback import FeedbackApi
     from shadow.cli.answers import plan_of
 
     settings = begun(config, log_format, log_level)
     metrics = Metrics("gate")
     answers = AnswersApi(settings.admin.host, settings.admin.bearer())
+    feedback = FeedbackApi(settings.admin.host, settings.admin.bearer(), metrics, WallClock())
 
     def body(attached: Attached, stop: threading.Event) -> None:
         store = watched_store(wiring.open_store(settings), metrics.service("redis"))
@@ -146,14 +148,18 @@ def gate(
         )
         attached.readiness = gate_.readiness
         try:
-            with answers.serving(attached.log, lambda: plan_of(settings, Run(attached.started, ())), WallClock()):
+            topic, partitions = settings.topics.answers, len(attached.started.answers_from)
+            with (
+                answers.serving(attached.log, lambda: plan_of(settings, Run(attached.started, ())), WallClock()),
+                feedback.serving(attached.log, topic, partitions),
+            ):
                 gate_.run(stop)
         finally:
             writer.close()
             store.close()
 
     port = settings.admin.gate if admin_port is None else admin_port
-    return serve_attached("gate", settings, metrics, port, body, answers.routes())
+    return serve_attached("gate", settings, metrics, port, body, [*answers.routes(), *feedback.routes()])
 
 
 def begun(config: Path, log_format: str, log_level: str) -> Settings:

@@ -6,7 +6,7 @@ to 128 sparse cells by hash of the sampling key. The layouts of the vectors, by 
     classes          paired, candidate_missing, production_missing, missing, sampled_out, unreadable
     missing          paired n, paired bytes, paired latency_us, missing n, missing bytes, missing latency_us
     graders          both passed, production only, candidate only, neither
-    rates            violations, n                                     (candidate only; `balance`, `feedback`: routed, n)
+    rates            violations, n                     (candidate only; `balance`, `feedback`: routed, n)
     numeric          41 counts of D from -1 to 1 in steps of 0.05
     cost             n, sum_c, sum_p, sum_cc, sum_pp, sum_cp
     latency          candidate only slow, production only slow, n, production slow

@@ -8,6 +8,7 @@ from typing import Final
 
 from shadow.patterns import InvalidPattern, PatternSet
 from shadow.records.comparisons import BASELINE, HUMAN, PRODUCTION
+from shadow.records.policy import CANARY
 from shadow.records.slices import ALL
 from shadow.settings.human import Human
 from shadow.settings.names import GRADER_NAME, SLICE_NAME
@@ -17,6 +18,7 @@ from shadow.settings.rules import (
     AgreementRule,
     CapRule,
     EquivalentRule,
+    FeedbackRule,
     FloorRule,
     ImproveRule,
     NoRegressionRule,
@@ -184,6 +186,8 @@ def _others_asked(parts: Parts, placed: PlacedRule, problems: Problems) -> None:
     """Refuse rules on answers that nobody is asked for."""
     if isinstance(placed.rule, AgreementRule) and not problems.is_known(("workers", BASELINE)):
         problems.add(placed.path, "needs the baseline's answers, and workers.baseline is not configured")
+    if isinstance(placed.rule, FeedbackRule) and placed.stage != CANARY:
+        problems.add(placed.path, "compares what users say of both versions, must stand in stages.canary.rules alone")
     if placed.rule.reference() == HUMAN and not problems.is_known(("human",)):
         problems.add((*placed.path, "against"), "needs answers of people, and the section human is not configured")
 
