@@ -119,10 +119,10 @@ def test_votes_need_the_token_or_the_loopback() -> None:
     401 without the configured token; 403 on another address without one; 415 for a form.
     """
     body = {"request": TOKEN, "verdict": "negative"}
-    with gate(token="secret") as port:  # noqa: S106 - of this test
+    with gate(token="secret") as port:
         assert 401 == port.post(body)[0]
         assert 202 == port.post(body, {**JSON, "authorization": "Bearer secret"})[0]
-    with gate(host="0.0.0.0") as port:  # noqa: S104 - what is refused here
+    with gate(host="0.0.0.0") as port:
         assert 403 == port.post(body)[0]
     with gate() as port:
         assert 415 == port.post(b"verdict=negative", {"content-type": "application/x-www-form-urlencoded"})[0]
