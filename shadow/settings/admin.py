@@ -19,8 +19,8 @@ class Admin(Section):
 
     Args:
         host: Address to listen on. Metrics and probes ask for no password, so it is the loopback by default.
-        token: What clients of the gate's `POST /v1/answers` must send as `Authorization: Bearer …`, best as
-            `env:NAME`. Without it these answers are taken on the loopback only.
+        token: What clients of the gate's `POST /v1/answers` and `/v1/feedback` must send as `Authorization: Bearer …`,
+            best as `env:NAME`. Without it answers and votes are taken on the loopback only.
     """
 
     host: Text = "127.0.0.1"
