@@ -53,7 +53,7 @@ class Users(Traffic):
             token = answer.headers["x-shadow-request"]
         self.statuses[answer.status] += 1
         self.sent += 1
-        if "." in token and self._random.random() < (0.6 if ".c." in token else 0.2):
+        if "." in token and self._random.random() < (0.9 if ".c." in token else 0.3):
             async with session.post(self._gate, json={"request": token, "verdict": "negative"}) as vote:
                 self.votes[token] = (vote.status, await vote.text())
 
@@ -67,7 +67,7 @@ def test_candidate_of_whom_users_complain_is_rolled_back(tmp_path, kafka, redis_
         tmp_path,
         kafka.bootstrap,
         redis_server.url,
-        pairs=200,
+        pairs=100,
         evidence_deadline="5s",
         deadline="4s",
         candidate=DOUBLING,
