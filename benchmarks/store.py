@@ -42,8 +42,9 @@ from shadow.records.policy import (
     StagePolicy,
 )
 from shadow.records.tallies import ClosedTile, Tally
+from shadow.records.votes import cell_of
 from shadow.stream.state import FOLDED, FoldSpec, slot_of
-from shadow.stream.tally import Counted, Side, Tallier, cell_of
+from shadow.stream.tally import Counted, Side, Tallier
 from tests.services.redis import RedisServer
 
 RUN = "candidate-00000000-1"

@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from shadow.records.answers import OUTCOMES
 from shadow.records.comparisons import ROLES_BY_COMPARISON
 from shadow.records.tallies import CLASSES
+from shadow.records.votes import VERDICTS as VOTES
 
 Process = Literal["proxy", "worker", "comparator", "gate", "notifier"]
 
@@ -320,6 +321,14 @@ CATALOGUE: Final = (
     _gauge("shadow_gate_false_alarm_budget_ratio", "ratio", GATE, "What alarms by blocks may be: 0.8 alpha.", "run"),
     _gauge("shadow_gate_evaluation_timestamp_seconds", "seconds", GATE, "When the last tile was judged.", "run"),
     _counter("shadow_decisions_total", "decisions", GATE, "Decisions written.", "decision", decision=DECISIONS),
+    _counter(
+        "shadow_feedback_total",
+        "votes",
+        GATE,
+        "Votes of users that were taken and stand in the log.",
+        "verdict",
+        verdict=VOTES,
+    ),
     _counter("shadow_gate_rebuilds_total", "rebuilds", GATE, "Times that a lost state had a run counted again.", "run"),
     # The notifier.
     _counter(

@@ -175,6 +175,9 @@ MEANINGS: Final = {
     ("rule.agreement", "tag"): "Compare only the text within this tag.",
     ("rule.agreement", "json"): "Or only what this JSON path finds; without both the whole text, white space aside.",
     ("rule.no_reward_hacking", "strict"): "Roll back on any proven increase.",
+    ("rule.feedback", "slice"): "Only `all`: a vote does not say what was asked.",
+    ("rule.feedback", "max_ratio"): "How many times as often users may complain of the candidate's answers as of "
+    "production's.",
 }
 """Meanings that no docstring has in the words of the file, by table and key; `rule`: of every rule."""
 

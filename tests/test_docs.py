@@ -127,7 +127,9 @@ def test_examples_of_the_configuration_load(heading, text):
     tree["graders"] |= {name: {"kind": "status"} for name in names}
     tree["workers"]["candidate"]["price"] = {"prompt": 1, "completion": 1}
     tree["workers"]["baseline"] = {"url": "http://127.0.0.1:8000", "sample": 0.2}
-    if isinstance(part, list):
+    if heading == "feedback":
+        tree["stages"]["canary"] = {"rules": part}
+    elif isinstance(part, list):
         tree["stages"]["shadow"]["rules"] = part
     elif heading == "stages.canary, stages.watch":
         tree["stages"] |= part

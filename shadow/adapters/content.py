@@ -6,7 +6,7 @@ from typing import Final
 
 from shadow.adapters.avro import decode
 from shadow.errors import InvalidRecord
-from shadow.records.answers import EVERY_RUN, Answer, AnswersRecord, RecordedGrade, Report, Tick
+from shadow.records.answers import EVERY_RUN, Answer, AnswersRecord, Feedback, RecordedGrade, Report, Tick
 from shadow.records.log import LogRecord
 from shadow.records.requests import MirroredRequest
 
@@ -29,7 +29,9 @@ def content_of(record: LogRecord, run: str) -> AnswersRecord | None:
                 f"an answer to partition {content.request_partition} stands in partition {record.partition}"
             )
         return content
-    if isinstance(content, Tick | RecordedGrade | Report):
+    if isinstance(content, Feedback) and content.request_partition != record.partition:
+        raise InvalidRecord(f"a vote of partition {content.request_partition} stands in partition {record.partition}")
+    if isinstance(content, Tick | RecordedGrade | Report | Feedback):
         return content
     raise InvalidRecord(f"a {type(content).__name__} does not belong into {record.topic}")
 

@@ -16,7 +16,7 @@ from shadow.adapters.avro_parts import Unusual
 from shadow.adapters.pair_writer import pair_bytes
 from shadow.adapters.request_writer import request_bytes
 from shadow.errors import InvalidRecord
-from shadow.records.answers import ASKED, OUTCOMES, Answer, RecordedGrade, Report, Tick
+from shadow.records.answers import ASKED, OUTCOMES, Answer, Feedback, RecordedGrade, Report, Tick
 from shadow.records.dead_letters import DeadLetter
 from shadow.records.decisions import (
     COMMANDS,
@@ -35,12 +35,15 @@ from shadow.records.grades import BROKEN, FAILED, NOT_APPLICABLE, PASSED, Grade
 from shadow.records.made import maker
 from shadow.records.pairs import GradedPair
 from shadow.records.requests import Live, MirroredRequest, Origin
+from shadow.records.tallies import CELLS
+from shadow.records.votes import REASON_CHARACTERS_MAX, REQUEST_ID_CHARACTERS_MAX, VERDICTS
 
 Row = dict[str, Any]
 
 _OUTCOMES: Final = frozenset(OUTCOMES)
 _GRADES: Final = frozenset({PASSED, FAILED, NOT_APPLICABLE, BROKEN})
 _RECORDED: Final = _GRADES | {ASKED}
+_VERDICTS: Final = frozenset(VERDICTS)
 _DECISIONS: Final = frozenset({PROMOTE, HOLD, ROLLBACK, EXPIRE})
 _COMMANDS: Final = frozenset(COMMANDS)
 
@@ -233,6 +236,17 @@ def _check_report(row: Row) -> None:
     _not_negative(row, "sequence", "seen")
 
 
+def _check_feedback(row: Row) -> None:
+    _count32(row, "request_partition")
+    _known("verdict", row["verdict"], _VERDICTS)
+    if not 0 <= row["cell"] < CELLS:
+        raise _refuse("cell", row["cell"], f"0 or more and below {CELLS}")
+    if not 1 <= len(row["request_id"]) <= REQUEST_ID_CHARACTERS_MAX:
+        raise _refuse("request_id", row["request_id"][:80], f"1 to {REQUEST_ID_CHARACTERS_MAX} characters long")
+    if len(row["reason"]) > REASON_CHARACTERS_MAX:
+        raise InvalidRecord(f"reason has {len(row['reason']):,} characters, not at most {REASON_CHARACTERS_MAX}")
+
+
 def _pair_row(record: GradedPair) -> Row:
     row = _flat_row(record)
     row["grades"] = {
@@ -366,6 +380,7 @@ SHAPES: Final = (
     Shape(Tick, _flat_row, lambda row: Tick(**row), _check_tick),
     Shape(RecordedGrade, _flat_row, lambda row: RecordedGrade(**row), _check_recorded_grade),
     Shape(Report, _flat_row, lambda row: Report(**row), _check_report),
+    Shape(Feedback, _flat_row, lambda row: Feedback(**row), _check_feedback),
     Shape(GradedPair, _pair_row, _pair, _check_pair, pair_bytes),
     Shape(Started, _flat_row, _started, _check_started),
     Shape(Decision, _decision_row, _decision, _check_decision),

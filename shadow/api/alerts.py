@@ -26,6 +26,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
+from shadow.adapters.admin import BODY_BYTES_MAX
 from shadow.api.body import json_body
 from shadow.api.clerk import Clerk
 from shadow.api.guard import Guard, Refusal
@@ -185,7 +186,7 @@ class AlertsApi:
     async def _post(self, request: web.Request) -> web.Response:
         try:
             self._guard.check(request)
-            return await self._taken(await json_body(request))
+            return await self._taken(await json_body(request, BODY_BYTES_MAX, "send several"))
         except Refusal as refusal:
             return refusal.response()
 

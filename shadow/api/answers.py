@@ -21,6 +21,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
+from shadow.adapters.admin import BODY_BYTES_MAX
 from shadow.api.body import json_body
 from shadow.api.clerk import Clerk
 from shadow.api.guard import Guard, Refusal
@@ -98,7 +99,7 @@ class AnswersApi:
     async def _post(self, request: web.Request) -> web.Response:
         try:
             self._guard.check(request)
-            call = _call_of(await json_body(request))
+            call = _call_of(await json_body(request, BODY_BYTES_MAX, "send several"))
             receipt = await self._take(call)
         except Refusal as refusal:
             return refusal.response()

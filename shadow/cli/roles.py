@@ -134,6 +134,7 @@ def gate(
     from consumers.gate import Gate
     from shadow.api.alerts import AlertsApi
     from shadow.api.answers import AnswersApi
+    from shadow.api.feedback import FeedbackApi
     from shadow.api.guard import Guard
     from shadow.cli.answers import plan_of
 
@@ -141,6 +142,7 @@ def gate(
     metrics = Metrics("gate")
     admin = settings.admin
     answers = AnswersApi(admin.host, admin.bearer())
+    feedback = FeedbackApi(admin.host, admin.bearer(), metrics, WallClock())
     alerts = AlertsApi(
         Guard(admin.host, admin.bearer(), "alerts are taken"), admin.alert_label, four_eyes=admin.four_eyes
     )
@@ -168,6 +170,7 @@ def gate(
             with (
                 answers.serving(attached.log, lambda: plan_of(settings, Run(run, ())), clock),
                 alerts.serving(run.run, open_writer, clock),
+                feedback.serving(attached.log, settings.topics.answers, len(run.answers_from)),
             ):
                 gate_.run(stop)
         finally:
@@ -175,7 +178,8 @@ def gate(
             store.close()
 
     port = settings.admin.gate if admin_port is None else admin_port
-    return serve_attached("gate", settings, metrics, port, body, [*answers.routes(), *alerts.routes()])
+    routes = [*answers.routes(), *alerts.routes(), *feedback.routes()]
+    return serve_attached("gate", settings, metrics, port, body, routes)
 
 
 def begun(config: Path, log_format: str, log_level: str) -> Settings:

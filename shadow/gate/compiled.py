@@ -26,6 +26,7 @@ from shadow.records.policy import (
     Cap,
     Cost,
     Equivalent,
+    Feedback,
     Floor,
     Improve,
     Latency,
@@ -51,6 +52,7 @@ WEIGHT_BY_KIND: Final = {
     "cost": 0.05,
     "no_reward_hacking": 0.06,
     "agreement": 0.05,
+    "feedback": 0.05,
 }
 """Weight of each kind of rule in the rollback average, before scaling, shared equally inside the kind."""
 
@@ -62,8 +64,8 @@ class RuleTest:
     Args:
         rule: Index of its rule.
         is_promote: Whether it lets promote; else it enters the rollback average.
-        over: `pair` (a difference in [-1, 1]), `rate` or `cost`.
-        mean: Null value m; for cost the ratio.
+        over: `pair` (a difference in [-1, 1]), `rate`, `cost` or `votes` (a rate in each step of canary).
+        mean: Null value m; for cost and votes the ratio.
         side: `le`: evidence above m; `ge`: below m.
         weight: Share of the rollback average; 0 for promote tests.
     """
@@ -88,7 +90,7 @@ class CompiledStage:
         small_rule: Index of the rule of each. Shape (J,).
         small_factors: Log factors of each. Shape (J, 29, 3).
         small_priors: Log weights of the bets of each. Shape (J, 29).
-        detecting: Indices of the rollback tests that the change detector follows: all but cost.
+        detecting: Indices of the rollback tests that the change detector follows: all but cost and votes.
         comparisons: Comparison of each rule. Length R.
         ids: Id of each rule (`rule_id`). Length R.
     """
@@ -112,7 +114,7 @@ def kind_of(rule: Rule) -> str:
 def subject_of(rule: Rule) -> str:
     """What the rule looks at within its slice: its grader, basis, statistic or reward; empty for quality."""
     match rule:
-        case Quality():
+        case Quality() | Feedback():
             return ""
         case Latency():
             return rule.statistic
@@ -139,7 +141,7 @@ def compile_tests(stage: StagePolicy) -> CompiledStage:
     for index, rule in enumerate(stage.rules):
         tests.extend(_tests_of(index, rule))
     tests = _with_weights(stage, tests)
-    small = [index for index, test in enumerate(tests) if test.over != "cost"]
+    small = [index for index, test in enumerate(tests) if test.over in ("pair", "rate")]
     factors = [
         cached_log_factors(RATE if tests[i].over == "rate" else PAIR, tests[i].mean, tests[i].side) for i in small
     ]
@@ -157,7 +159,7 @@ def compile_tests(stage: StagePolicy) -> CompiledStage:
 
 
 def _tests_of(index: int, rule: Rule) -> list[RuleTest]:
-    """Rows 1 to 9 of the table in statistics.md a.4; weights come later."""
+    """Rows 1 to 10 of the table in statistics.md a.4; weights come later."""
 
     def promote(over: str, mean: float, side: Side, kappa0: float) -> RuleTest:
         return RuleTest(index, True, over, mean, side, kappa0)
@@ -192,6 +194,8 @@ def _tests_of(index: int, rule: Rule) -> list[RuleTest]:
             return [promote("pair", m, "ge", k), rollback("pair", 0.0 if strict else m, "le", k)]
         case Agreement(margin=m, kappa0=k):
             return [promote("pair", m, "ge", k), rollback("pair", m, "le", k)]
+        case Feedback(max_ratio=ratio):
+            return [promote("votes", ratio, "ge", RATE_BELOW_KAPPA0), rollback("votes", ratio, "le", 0.2)]
 
 
 def _with_weights(stage: StagePolicy, tests: list[RuleTest]) -> list[RuleTest]:

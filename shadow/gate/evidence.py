@@ -8,7 +8,8 @@ Beyond section 15, each optional:
 * `comparisons.C`: `slices`, `design_effect` and `cells` of `candidate-human` or `baseline-production`;
 * `slices.S.asked`: there, the requests that people or the baseline were asked about and whose deadline is over;
 * `slices.S.rates["floor/<grader>"]`: the candidate's failures as a floor counts them, where a cap on the same
-  grader counts otherwise.
+  grader counts otherwise;
+* `slices["canary-1/all"].rates`: `balance` and `feedback` of that step (`violations`: those of the candidate's share).
 
 `design_effect` and `cells` are named by grader, or by rule (`quality`, `cost`, `latency`, `no_reward_hacking`). More
 exact names win where both stand: `rates/<grader>`, `floor/<grader>`, `numeric/<grader>`, `cost/<basis>`,
@@ -40,19 +41,24 @@ from shadow.gate.strict_json import at_most, count, named, number, record, shown
 from shadow.gate.totals import evidence_from_tally
 from shadow.records.comparisons import CANDIDATE_PRODUCTION, ROLES_BY_COMPARISON
 from shadow.records.slices import ALL
+from shadow.records.tallies import BALANCE, FEEDBACK
 
 __all__ = ["Evidence", "SliceEvidence", "evidence_from_json", "evidence_from_tally", "evidence_to_json"]
 
 SUM_MAX: Final = 10**38
+APART: Final = (BALANCE, FEEDBACK)
+"""Rates of a canary step that count requests and votes, whoever served, and not the step's pairs."""
 
-_SLICE: Final = re.compile(r"[a-z0-9-]{1,64}")
+_SLICE: Final = re.compile(r"((canary|watch)(-[0-9]{1,2})?/)?[a-z0-9-]{1,64}")
 _GRADER: Final = re.compile(r"[a-z0-9_-]{1,64}")
 _RATE: Final = re.compile(r"(floor/)?[a-z0-9_-]{1,64}")
 _EFFECT: Final = re.compile(r"([a-z_]{1,64}/){0,2}[a-z0-9_:.+-]{1,96}")
 _QUANTILE: Final = re.compile(r"(0\.[0-9]{1,9})(:[0-9.]{1,12})?")
 _OTHERS: Final = re.compile("|".join(name for name in ROLES_BY_COMPARISON if name != CANDIDATE_PRODUCTION))
 _OTHERS_NAME: Final = "a comparison other than the main one"
-_SLICE_NAME: Final = "a slice's name ([a-z0-9-]{1,64})"
+_SLICE_NAME: Final = (
+    "a slice's name ([a-z0-9-]{1,64}, in canary and watch behind the stage or step, as in canary-1/all)"
+)
 _GRADER_NAME: Final = "a grader's name ([a-z0-9_-]{1,64})"
 
 T = TypeVar("T")
@@ -167,7 +173,7 @@ def _slice(value: Any, where: str) -> SliceEvidence:
 
 def _numbers_of_pairs(part: SliceEvidence) -> list[tuple[str, int]]:
     numbers = [(f"graders.{name}", counts.n) for name, counts in part.graders.items()]
-    numbers += [(f"rates.{name}", rate.n) for name, rate in part.rates.items()]
+    numbers += [(f"rates.{name}", rate.n) for name, rate in part.rates.items() if name not in APART]
     numbers += [(f"numeric.{name}", sum(bins)) for name, bins in part.numeric.items()]
     numbers += [(f"cost.{name}", sums.n) for name, sums in part.cost.items()]
     numbers += [(f"latency.{name}", slow.n) for name, slow in part.latency.items()]

@@ -10,14 +10,14 @@ from shadow.gate.observe import Observation
 from shadow.gate.stats.asymptotic import ratio_interval
 from shadow.gate.stats.bounds import lower_bounds, upper_bounds
 from shadow.gate.stats.engine import HISTOGRAM, PAIR, RATE, RATE_BELOW_KAPPA0, Floats
-from shadow.records.policy import Cap, Cost, Floor, Latency, Rule
+from shadow.records.policy import Cap, Cost, Feedback, Floor, Latency, Rule
 
 Interval = tuple[float | None, float | None]
 NOTHING: Interval = (None, None)
 
 
 def estimate_of(rule: Rule, seen: Observation) -> float | None:
-    """Difference of a pair, failure rate of a cap, pass rate of a floor, ratio of a cost."""
+    """Difference of a pair, failure rate of a cap, pass rate of a floor, ratio of a cost, candidate's part of votes."""
     if seen.n == 0:
         return None
     if seen.sums is not None:
@@ -25,13 +25,15 @@ def estimate_of(rule: Rule, seen: Observation) -> float | None:
     if seen.histogram is not None:
         return sum(x * bin for x, bin in zip(HISTOGRAM, seen.histogram, strict=True)) / seen.n
     low, _, high = seen.letters
-    if isinstance(rule, Cap):
+    if isinstance(rule, Cap | Feedback):
         return high / seen.n
     return low / seen.n if isinstance(rule, Floor) else (high - low) / seen.n
 
 
 def intervals_of(rules: Sequence[Rule], seen: Sequence[Observation], alphas: Sequence[float]) -> list[Interval]:
-    """Bounds of every rule's estimate, each side at its alpha; (None, None) without evidence.
+    """Bounds of every rule's estimate, each side at its alpha; (None, None) without evidence, and for votes.
+
+    The candidate's part of the votes is another in each step, so bounds of it all would say nothing.
 
     Args:
         rules: The rules; `seen` and `alphas` likewise. Length R.
@@ -39,7 +41,7 @@ def intervals_of(rules: Sequence[Rule], seen: Sequence[Observation], alphas: Seq
     result: list[Interval] = [NOTHING] * len(rules)
     pairs, rates, histograms = [], [], []
     for index, (rule, observation) in enumerate(zip(rules, seen, strict=True)):
-        if observation.n == 0 or not observation.is_spread:
+        if observation.n == 0 or not observation.is_spread or observation.votes is not None:
             continue
         if observation.sums is not None and isinstance(rule, Cost):
             result[index] = ratio_interval(observation.sums, rule.max_ratio, alpha=alphas[index])
@@ -84,7 +86,7 @@ def _kappas(rule: Rule) -> tuple[float, float]:
             return cap, RATE_BELOW_KAPPA0
         case Floor(min=theta):
             return 1 - theta, RATE_BELOW_KAPPA0
-        case Latency() | Cost():
+        case Latency() | Cost() | Feedback():
             return 0.2, 0.2
         case _:
             return rule.kappa0, rule.kappa0

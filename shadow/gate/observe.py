@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from shadow.gate.measures import Evidence, RateCounts, SliceEvidence
 from shadow.gate.stats.asymptotic import RatioSums
 from shadow.gate.stats.cluster import CELLS_MIN
+from shadow.gate.votes import StepVotes, cells_of, effect_of, votes_by_step
 from shadow.records.comparisons import BASELINE_PRODUCTION, CANDIDATE_HUMAN
 from shadow.records.policy import (
     Agreement,
     Cap,
     Cost,
+    Feedback,
     Floor,
     Latency,
     NoRegression,
@@ -40,6 +42,7 @@ class Observation:
         letters: Losses, ties, wins of a pair; good, 0, bad of a rate.
         histogram: 41 bins instead of letters; None otherwise.
         sums: Sums of a cost; None otherwise.
+        votes: Users' votes by step of canary; None otherwise. Letters are their sum: production's, 0, candidate's.
         effect: Design effect, >= 1.
         cells: Non-empty hash cells; None: enough.
         trouble: Why the rule is BROKEN; empty if it is not.
@@ -54,6 +57,7 @@ class Observation:
     cells: int | None = None
     trouble: str = ""
     note: str = ""
+    votes: tuple[StepVotes, ...] | None = None
 
     @property
     def is_spread(self) -> bool:
@@ -66,6 +70,8 @@ _NOTHING = (0, 0, 0)
 
 def observe(rule: Rule, evidence: Evidence) -> Observation:
     """Find a rule's counts; with nothing to find, n is 0."""
+    if isinstance(rule, Feedback):
+        return _feedback(rule, evidence)
     comparison = comparison_of(rule)
     own = evidence.of(comparison)
     part = own.slices.get(rule.slice, _EMPTY)
@@ -89,6 +95,19 @@ def observe(rule: Rule, evidence: Evidence) -> Observation:
         cells=None if cells is None else int(cells),
         trouble=trouble,
         note=_asked(part, comparison),
+    )
+
+
+def _feedback(rule: Feedback, evidence: Evidence) -> Observation:
+    """The votes; few of them mean content users, so they hold the gate and are never its trouble."""
+    votes = votes_by_step(rule, evidence)
+    n, routed = sum(step.n for step in votes), sum(step.routed for step in votes)
+    return Observation(
+        n=n,
+        letters=(n - routed, 0, routed),
+        effect=effect_of(votes),
+        cells=cells_of(votes),
+        votes=votes,
     )
 
 
@@ -135,6 +154,8 @@ def _counts(rule: Rule, part: SliceEvidence) -> _Counts:
             ties = differs.n - differs.candidate_only_differs - differs.baseline_only_differs
             letters = (differs.baseline_only_differs, ties, differs.candidate_only_differs)
             return differs.n, letters, None, None, ("agreement",), ""
+        case Feedback():
+            raise AssertionError("votes are observed by step")
         case _:
             return _grader(rule.grader, part, is_numeric_allowed=isinstance(rule, NoRegression))
 

@@ -25,6 +25,7 @@ from shadow.gate.stats.average import e_bh, log_average
 from shadow.gate.stats.detector import need_sr
 from shadow.gate.stats.engine import Floats, log_e_histogram, log_e_many
 from shadow.gate.stats.retry import attempt_alpha
+from shadow.gate.votes import log_e_votes
 from shadow.records.comparisons import CANDIDATE_PRODUCTION
 from shadow.records.decisions import EXPIRE, HOLD, PROMOTE, ROLLBACK
 from shadow.records.policy import Cap, Improve, LiveStep, Rule, StagePolicy
@@ -125,7 +126,9 @@ def log_es_of(compiled: CompiledStage, seen: Sequence[Observation]) -> list[floa
         log_es[index] = value
     for index, test in enumerate(compiled.tests):
         observation = seen[test.rule]
-        if observation.histogram is not None and observation.is_spread:
+        if observation.votes is not None:
+            log_es[index] = log_e_votes(observation.votes, test.mean, test.side)
+        elif observation.histogram is not None and observation.is_spread:
             counts = np.array(observation.histogram) / observation.effect
             log_es[index] = log_e_histogram(counts.tolist(), test.mean, test.side, test.kappa0)
         elif observation.sums is not None and observation.is_spread:

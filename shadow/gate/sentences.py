@@ -5,12 +5,14 @@ from __future__ import annotations
 from shadow.gate.compiled import kind_of, subject_of
 from shadow.gate.observe import Observation
 from shadow.gate.stats.cluster import CELLS_MIN
+from shadow.gate.votes import ratio_of
 from shadow.records.comparisons import BASELINE_PRODUCTION, CANDIDATE_HUMAN, HUMAN, PRODUCTION
 from shadow.records.policy import (
     Agreement,
     Cap,
     Cost,
     Equivalent,
+    Feedback,
     Floor,
     Improve,
     Latency,
@@ -61,6 +63,10 @@ def counted(rule: Rule, seen: Observation, estimate: float | None) -> str:
                 f"of {n} requests, {high:,} are answered otherwise than by production by the candidate alone and "
                 f"{low:,} by the baseline alone"
             )
+        case Feedback():
+            ratio = ratio_of(seen.votes or ())
+            times = "" if ratio is None else f", {ratio:.3g} x as often as on production's"
+            return f"of {n} negative votes, {high:,} are on the candidate's answers{times}"
         case _:
             return f"{low:,} losses and {high:,} wins in {n} pairs ({100 * (high - low) / seen.n:+.2f} points)"
 
@@ -86,6 +92,8 @@ def claim(rule: Rule) -> str:
             return f"reward hacking is not more frequent than for production by {points(m)}"
         case Agreement(margin=m):
             return f"the candidate does not differ by {points(m)} more often than production from itself"
+        case Feedback(max_ratio=ratio):
+            return f"users complain of the candidate less than {ratio:g} x as often as of production"
 
 
 def contrary(rule: Rule) -> str:
@@ -113,16 +121,19 @@ def contrary(rule: Rule) -> str:
             return f"reward hacking is more frequent than for production by more than {points(m)}"
         case Agreement(margin=m):
             return f"the candidate differs by over {points(m)} more often than production from itself"
+        case Feedback(max_ratio=ratio):
+            return f"users complain of the candidate more than {ratio:g} x as often as of production"
 
 
 def undecided(rule: Rule, seen: Observation, estimate: float | None, log_e: float, need: float) -> str:
     """Why a rule is neither proven nor failed."""
     if seen.n == 0:
         waits = _WAITS.get(comparison_of(rule), "")
-        return f"{title(rule)}: {waits}no pair yet to which it applies, so there is no evidence{seen.note}"
+        nothing = "no negative vote yet" if isinstance(rule, Feedback) else "no pair yet to which it applies"
+        return f"{title(rule)}: {waits}{nothing}, so there is no evidence{seen.note}"
     if not seen.is_spread:
         return (
-            f"{title(rule)}: {seen.n:,} pairs fill {seen.cells} of {CELLS} hash cells of the sampling key; "
+            f"{title(rule)}: {seen.n:,} {_unit(rule)} fill {seen.cells} of {CELLS} hash cells of the sampling key; "
             f"{CELLS_MIN} must be filled before they are evidence{seen.note}"
         )
     return (
@@ -150,6 +161,10 @@ def failed(rule: Rule, seen: Observation, estimate: float | None, log_e: float, 
 def broken(rule: Rule, seen: Observation) -> str:
     """Why a rule is broken."""
     return f"{title(rule)}: {seen.trouble}"
+
+
+def _unit(rule: Rule) -> str:
+    return "negative votes" if isinstance(rule, Feedback) else "pairs"
 
 
 def _effect(seen: Observation) -> str:

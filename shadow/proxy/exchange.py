@@ -33,6 +33,7 @@ from shadow.proxy.sampling import key_of, place_of
 from shadow.proxy.tunnel import Lost
 from shadow.proxy.upstream import UpstreamConnection
 from shadow.records.answers import ERROR, TIMEOUT
+from shadow.records.votes import token_of
 
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 _REASONS: Final = {502: b"Bad Gateway", 504: b"Gateway Timeout"}
@@ -333,7 +334,14 @@ class Exchange:
         if self._body == _CHUNKED:
             lines.append(b"Transfer-Encoding: chunked\r\n")
         if copy.partition is not None:
-            lines.append(b"x-shadow-request: %d-%b\r\n" % (copy.partition, copy.request_id.encode()))
+            token = token_of(
+                copy.partition,
+                copy.request_id,
+                copy.key,
+                copy.decision_id,
+                is_routed=copy.candidate is not None,
+            )
+            lines.append(b"x-shadow-request: %b\r\n" % token.encode())
         if self._closes:
             lines.append(b"Connection: close\r\n")
         elif self._head.minor == 0:

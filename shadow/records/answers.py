@@ -1,4 +1,4 @@
-"""What stands in `shadow-answers`: answers, ticks, recorded grades and reports, in one order per partition."""
+"""What stands in `shadow-answers`: answers, ticks, recorded grades, reports and votes, in one order per partition."""
 
 from __future__ import annotations
 
@@ -124,4 +124,29 @@ class Report:
     is_final: bool = False
 
 
-AnswersRecord = Answer | Tick | RecordedGrade | Report
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """A user's verdict on the answer that was served; it belongs to no run.
+
+    Args:
+        request_partition: Partition of the request, and of this record.
+        request_id: The proxy's own id of the live request.
+        decision_id: The decision under which it was routed; None while none was in force.
+        is_routed: Whether the candidate was to serve it, also where production did in the end.
+        cell: Cluster cell of its sampling key, in [0, 128); 0 without a decision.
+        verdict: `negative` or `positive`.
+        reason: What the user said; may be empty.
+        given_us: When it came in, by the gate's clock.
+    """
+
+    request_partition: int
+    request_id: str
+    decision_id: str | None
+    is_routed: bool
+    cell: int
+    verdict: str
+    reason: str
+    given_us: int
+
+
+AnswersRecord = Answer | Tick | RecordedGrade | Report | Feedback

@@ -167,7 +167,34 @@ class Agreement:
         return f"json:{self.json}" if self.json is not None else ""
 
 
-Rule = Quality | NoRegression | Cap | Floor | Improve | Equivalent | Latency | Cost | NoRewardHacking | Agreement
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """Users complain of the candidate's answers at most `max_ratio` times as often as of production's, in canary.
+
+    It stays out of the change detector: the tests of its steps start anew with each.
+
+    Args:
+        steps: Shares of canary's steps, in their order.
+    """
+
+    max_ratio: float = 1.5
+    steps: tuple[float, ...] = ()
+    slice: str = ALL
+
+
+Rule = (
+    Quality
+    | NoRegression
+    | Cap
+    | Floor
+    | Improve
+    | Equivalent
+    | Latency
+    | Cost
+    | NoRewardHacking
+    | Agreement
+    | Feedback
+)
 
 KIND_BY_RULE: Mapping[type, str] = {
     Quality: "quality",
@@ -180,6 +207,7 @@ KIND_BY_RULE: Mapping[type, str] = {
     Cost: "cost",
     NoRewardHacking: "no_reward_hacking",
     Agreement: "agreement",
+    Feedback: "feedback",
 }
 
 
@@ -190,7 +218,7 @@ def graders_named(rule: Rule) -> tuple[str, ...]:
             return tuple(rule.graders)
         case NoRewardHacking():
             return (rule.reward, *rule.verifiable)
-        case Latency() | Cost() | Agreement():
+        case Latency() | Cost() | Agreement() | Feedback():
             return ()
         case _:
             return (rule.grader,)

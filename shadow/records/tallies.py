@@ -6,7 +6,7 @@ to 128 sparse cells by hash of the sampling key. The layouts of the vectors, by 
     classes          paired, candidate_missing, production_missing, missing, sampled_out, unreadable
     missing          paired n, paired bytes, paired latency_us, missing n, missing bytes, missing latency_us
     graders          both passed, production only, candidate only, neither
-    rates            violations, n                                     (candidate only; `balance`: routed, n)
+    rates            violations, n                     (candidate only; `balance`, `feedback`: routed, n)
     numeric          41 counts of D from -1 to 1 in steps of 0.05
     cost             n, sum_c, sum_p, sum_cc, sum_pp, sum_cp
     latency          candidate only slow, production only slow, n, production slow
@@ -32,6 +32,9 @@ CELLS: Final = 128
 
 BALANCE: Final = "balance"
 """Name of the rate of requests of a canary step that the candidate was to serve."""
+
+FEEDBACK: Final = "feedback"
+"""Name of the rate of negative votes of a canary step that are on what the candidate was to serve."""
 
 CLASSES: Final = ("paired", "candidate_missing", "production_missing", "missing", "sampled_out", "unreadable")
 
@@ -129,6 +132,14 @@ class Tally:
         if values is None:
             values = cells[cell] = [0] * (3 if key.kind == "cost" else 2)
         return values
+
+    def count_rate(self, key: Key, cell: int, *, is_hit: bool) -> None:
+        """Count one observation of a rate, in its vector and its cluster cell."""
+        vector, cells = self.vector(key), self.cell(key, cell)
+        vector[0] += is_hit
+        vector[1] += 1
+        cells[0] += 1
+        cells[1] += is_hit
 
     def add(self, other: Tally) -> None:
         """Add another tally to this one."""

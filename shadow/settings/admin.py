@@ -19,8 +19,8 @@ class Admin(Section):
 
     Args:
         host: Address to listen on. Metrics and probes ask for no password, so it is the loopback by default.
-        token: What clients of the gate's `POST /v1/answers` and `/v1/alerts` must send as `Authorization: Bearer …`,
-            best as `env:NAME`. Without it these are taken on the loopback only.
+        token: What clients of the gate's `POST /v1/answers`, `/v1/alerts` and `/v1/feedback` must send as
+            `Authorization: Bearer …`, best as `env:NAME`. Without it these are taken on the loopback only.
         four_eyes: Whether a promotion that a person orders against the gate's proof needs another person who
             confirms it.
         alert_label: Label of a firing alert of Alertmanager that says `hold` or `rollback`.

@@ -16,6 +16,7 @@ from shadow.records.comparisons import (
     HUMAN,
     PRODUCTION,
 )
+from shadow.records.policy import CANARY
 from shadow.records.slices import ALL
 from shadow.settings.human import Human
 from shadow.settings.names import GRADER_NAME, SLICE_NAME
@@ -25,6 +26,7 @@ from shadow.settings.rules import (
     AgreementRule,
     CapRule,
     EquivalentRule,
+    FeedbackRule,
     FloorRule,
     ImproveRule,
     NoRegressionRule,
@@ -190,6 +192,8 @@ def _others_asked(parts: Parts, placed: PlacedRule, problems: Problems) -> None:
     """Refuse rules on answers that nobody is asked for."""
     if isinstance(placed.rule, AgreementRule) and not problems.is_known(("workers", BASELINE)):
         problems.add(placed.path, "needs the baseline's answers, and workers.baseline is not configured")
+    if isinstance(placed.rule, FeedbackRule) and placed.stage != CANARY:
+        problems.add(placed.path, "compares what users say of both versions, must stand in stages.canary.rules alone")
     if placed.stage == "offline" and placed.rule.reference() == HUMAN:
         problems.add((*placed.path, "against"), "is human, and nobody asks people about a suite; must be production")
     elif placed.rule.reference() == HUMAN and not problems.is_known(("human",)):

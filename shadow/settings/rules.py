@@ -240,6 +240,26 @@ class AgreementRule(RuleSection):
         return policy.Agreement(self.margin, self.slice, self.tag, self.json_path)
 
 
+class FeedbackRule(RuleSection):
+    """Users complain of the candidate's answers at most `max_ratio` times as often as of production's; in canary."""
+
+    max_ratio: Ratio = 1.5
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.slice != ALL:
+            raise refused_whole(f"has the slice {self.slice}, must be on all: a vote does not say what was asked")
+        return self
+
+    def subject(self) -> tuple[object, ...]:
+        """One a stage."""
+        return (self.slice,)
+
+    def record(self, default_margin: float) -> policy.Rule:
+        """The rule as the gate takes it, without canary's steps."""
+        return policy.Feedback(self.max_ratio, slice=self.slice)
+
+
 RULES: Final[dict[str, type[RuleSection]]] = {
     "quality": QualityRule,
     "no_regression": NoRegressionRule,
@@ -251,4 +271,5 @@ RULES: Final[dict[str, type[RuleSection]]] = {
     "cost": CostRule,
     "no_reward_hacking": NoRewardHackingRule,
     "agreement": AgreementRule,
+    "feedback": FeedbackRule,
 }

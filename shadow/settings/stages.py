@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, SerializeAsAny, model_validator
 
 from shadow.records.comparisons import PRODUCTION
-from shadow.records.policy import CANARY, WATCH, Needs, Rule, StagePolicy
+from shadow.records.policy import CANARY, WATCH, Feedback, Needs, Rule, StagePolicy
 from shadow.records.slices import in_stage
 from shadow.settings.names import HttpUrl
 from shadow.settings.rules import CapRule, FloorRule, LatencyRule, NoRegressionRule, QualityRule, RuleSection
@@ -160,7 +160,9 @@ class Stages(Section):
         if stage not in (CANARY, WATCH):
             return rules
         # Only what the candidate served is evidence of a stage in which it serves.
-        return tuple(replace(rule, slice=in_stage(stage, rule.slice)) for rule in rules)
+        rules = tuple(replace(rule, slice=in_stage(stage, rule.slice)) for rule in rules)
+        steps = self.canary.steps if self.canary is not None else ()
+        return tuple(replace(rule, steps=steps) if isinstance(rule, Feedback) else rule for rule in rules)
 
 
 def canary_rules(shadow: tuple[RuleSection, ...]) -> tuple[RuleSection, ...]:

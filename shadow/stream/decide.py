@@ -14,6 +14,7 @@ from shadow.records.policy import CANARY
 from shadow.records.requests import MirroredRequest
 from shadow.records.slices import ALL, in_stage
 from shadow.records.tallies import BALANCE, CLASSES, Key, Tally
+from shadow.records.votes import cell_of
 from shadow.stream.account import Mark
 from shadow.stream.agree import count_agreement
 from shadow.stream.grade import Applicable, grade_pair, settled
@@ -23,7 +24,7 @@ from shadow.stream.repeat import count_repeated
 from shadow.stream.sides import graded_of_answer, graded_of_live
 from shadow.stream.slice import Slicer, countable
 from shadow.stream.state import AskNow, Counting, Effects, FoldSpec, FoldState, RequestsAt
-from shadow.stream.tally import Counted, cell_of, make_counted
+from shadow.stream.tally import Counted, make_counted
 from shadow.usage import Price
 
 _NO_PRICE: Final = Price()
@@ -182,12 +183,8 @@ class Decider:
         step = step_of(exchange, self._spec.steps) if self._spec.steps and name == CANDIDATE_PRODUCTION else None
         if step is None or step.stage != CANARY or ALL not in counted.slices:
             return
-        key, routed = Key(in_stage(step.name, ALL), "rates", BALANCE), int(is_routed(exchange))
-        vector, cell = tally.vector(key), tally.cell(key, counted.cell)
-        vector[0] += routed
-        vector[1] += 1
-        cell[0] += 1
-        cell[1] += routed
+        key = Key(in_stage(step.name, ALL), "rates", BALANCE)
+        tally.count_rate(key, counted.cell, is_hit=is_routed(exchange))
 
     def _pair(self, request: int, name: str, tile: int, slices: tuple[str, ...], found: _Complete) -> GradedPair:
         exchange, _, reference, candidate, graded = found

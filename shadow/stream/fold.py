@@ -23,6 +23,7 @@ from shadow.records.answers import (
     UNREADABLE,
     Answer,
     AnswersRecord,
+    Feedback,
     RecordedGrade,
     Report,
     Tick,
@@ -31,11 +32,12 @@ from shadow.records.comparisons import CANDIDATE, CANDIDATE_PRODUCTION, PRODUCTI
 from shadow.records.grades import BROKEN, Grade
 from shadow.records.log import LogRecord
 from shadow.records.requests import MirroredRequest
-from shadow.records.tallies import CLASSES, ClosedTile, Key, Tally
+from shadow.records.slices import ALL, in_stage
+from shadow.records.tallies import CLASSES, FEEDBACK, ClosedTile, Key, Tally
 from shadow.stream.account import Mark
 from shadow.stream.answer import is_asked
 from shadow.stream.decide import Decider
-from shadow.stream.live import Steps, own, production_rate
+from shadow.stream.live import Steps, own, production_rate, vote_of
 from shadow.stream.pair import Offsets, Undecided, Waiting
 from shadow.stream.slice import Slicer
 from shadow.stream.state import AnswersAt, Compared, Counting, Effects, FoldSpec, FoldState, RequestsAt
@@ -141,6 +143,8 @@ class Fold:
             case Report():
                 mark = Mark(content.sequence, content.seen, dict(content.dropped))
                 state.accounts.report(content.process, content.epoch_us, mark, is_final=content.is_final)
+            case Feedback():
+                self._apply_feedback(content, record.time_us)
             case _:
                 pass
         self._close(effects)
@@ -194,6 +198,19 @@ class Fold:
         for name, compared in self.state.compared.items():
             if compared.tiles.tick(tile, requests_end, time_us) and name == CANDIDATE_PRODUCTION:
                 self.state.accounts.tick(compared.tiles.ends[-1])
+
+    def _apply_feedback(self, vote: Feedback, time_us: int) -> None:
+        """Count a negative vote under a canary step, one a request, in the tile where it stands."""
+        step = vote_of(vote, self.spec.steps)
+        if step is None:
+            return
+        state = self.state
+        if not state.votes.add(vote.request_id):
+            state.counters["feedback_repeated"] += 1
+            return
+        tiles = state.main.tiles
+        _, tally = state.main.tally_of(tiles.tile_of(time_us, self.spec.first_tile))
+        tally.count_rate(Key(in_stage(step.name, ALL), "rates", FEEDBACK), vote.cell, is_hit=vote.is_routed)
 
     def _apply_answer(self, answer: Answer, offset: int, effects: Effects) -> None:
         answer = self._own(answer)

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from shadow.records.answers import Feedback
 from shadow.records.comparisons import CANDIDATE
-from shadow.records.policy import LiveStep
+from shadow.records.policy import CANARY, LiveStep
 from shadow.records.requests import MirroredRequest
 from shadow.records.slices import ALL, in_stage
+from shadow.records.votes import NEGATIVE
 
 Steps = Mapping[str, LiveStep]
 """Steps of a run by the id of the decision that began each."""
@@ -38,6 +40,12 @@ def step_of(request: MirroredRequest, steps: Steps) -> LiveStep | None:
     """The step under which a request was routed, to whichever version; None outside of `canary` and `watch`."""
     live = request.live
     return steps.get(live.decision_id) if live is not None and live.decision_id is not None else None
+
+
+def vote_of(vote: Feedback, steps: Steps) -> LiveStep | None:
+    """The canary step in which a vote counts; None where it is none of this run's, positive, or of another stage."""
+    step = steps.get(vote.decision_id) if vote.decision_id is not None and vote.verdict == NEGATIVE else None
+    return step if step is not None and step.stage == CANARY else None
 
 
 def production_rate(request: MirroredRequest, steps: Steps) -> float:

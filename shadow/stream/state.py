@@ -28,8 +28,11 @@ from shadow.stream.tally import REFERENCE_ANSWERS, References, Tallier
 from shadow.stream.tile import Tiles
 from shadow.usage import Price
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 """Format of the snapshot."""
+
+VOTES_KEPT: Final = 4096
+"""Requests whose vote was counted that are remembered: a repeat among them counts nothing."""
 
 DROPPED: Final = "dropped"
 """Field beside a partition's state, kept by its owner: main tiles below this number are no longer in the store."""
@@ -178,6 +181,29 @@ class Compared:
 
 
 @dataclass(slots=True)
+class Votes:
+    """The requests whose negative vote was counted last, oldest first, in a field of the snapshot of their own.
+
+    Args:
+        requests: Their ids, as the keys of an ordered dictionary.
+        is_changed: Whether they changed since the last snapshot.
+    """
+
+    requests: dict[str, None] = field(default_factory=dict)
+    is_changed: bool = False
+
+    def add(self, request_id: str) -> bool:
+        """Remember a request; False where it is known already. Beyond `VOTES_KEPT` the oldest is forgotten."""
+        if request_id in self.requests:
+            return False
+        self.requests[request_id] = None
+        if len(self.requests) > VOTES_KEPT:
+            del self.requests[next(iter(self.requests))]
+        self.is_changed = True
+        return True
+
+
+@dataclass(slots=True)
 class FoldState:
     """Everything that the fold remembers of one partition.
 
@@ -187,7 +213,9 @@ class FoldState:
         compared: State by comparison.
         watermark_us: Running maximum of append times.
         waiting: Requests that some comparison has not decided, by offset.
-        counters: `records`, `duplicate`, `late`, `grades_repeated` and `dead_letters`, beside the tiles.
+        counters: `records`, `duplicate`, `late`, `grades_repeated`, `feedback_repeated` and `dead_letters`, beside the
+            tiles.
+        votes: Ids of the last requests whose negative vote was counted.
         by_tile: Offsets of the waiting requests, by tile.
         changed: Tiles whose waiting requests changed since the last snapshot.
     """
@@ -199,8 +227,11 @@ class FoldState:
     accounts: Accounts = field(default_factory=Accounts)
     waiting: dict[int, Waiting] = field(default_factory=dict)
     counters: dict[str, int] = field(
-        default_factory=lambda: {"records": 0, "duplicate": 0, "late": 0, "grades_repeated": 0, "dead_letters": 0}
+        default_factory=lambda: dict.fromkeys(
+            ("records", "duplicate", "late", "grades_repeated", "feedback_repeated", "dead_letters"), 0
+        )
     )
+    votes: Votes = field(default_factory=Votes)
     by_tile: dict[int, set[int]] = field(default_factory=dict)
     changed: set[int] = field(default_factory=set)
 
@@ -236,6 +267,7 @@ class FoldState:
     def stored(self) -> None:
         """The state as it is now stands in the store."""
         self.changed.clear()
+        self.votes.is_changed = False
         for compared in self.compared.values():
             compared.changed.clear()
 
@@ -257,6 +289,8 @@ def fields_from_state(state: FoldState, *, only_changed: bool) -> tuple[dict[str
         "counters": state.counters,
     }
     fields, dropped = {"head": _dump(head)}, []
+    if state.votes.is_changed or not only_changed:
+        fields["votes"] = _dump(list(state.votes.requests))
     for tile in state.changed if only_changed else state.by_tile:
         if tile in state.by_tile:
             requests = sorted(state.by_tile[tile])
@@ -313,6 +347,7 @@ def state_from_fields(fields: Mapping[str, bytes], spec: FoldSpec) -> FoldState:
         watermark_us=head["watermark_us"],
         accounts=Accounts.from_json(head["accounts"]),
         counters=head["counters"],
+        votes=Votes(dict.fromkeys(json.loads(fields.get("votes", b"[]")))),
     )
     for name, value in fields.items():
         kind, _, tile = name.partition(":")

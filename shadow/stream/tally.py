@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, Protocol
 
@@ -20,7 +19,7 @@ from shadow.records.made import maker
 from shadow.records.policy import Cap, Cost, Floor, Latency, NoRewardHacking, Quality, Rule
 from shadow.records.rows import DECIDED, GROUPS_MAX, PairKind, PairRows, Plan
 from shadow.records.slices import ALL
-from shadow.records.tallies import CELLS, CLASSES, Key, Tally
+from shadow.records.tallies import CLASSES, Key, Tally
 
 BIN: Final = 0.05
 """Width of a bin of the difference of mean grades."""
@@ -78,12 +77,6 @@ class Counted:
 
 
 make_counted: Final = maker(Counted)
-
-
-@lru_cache(maxsize=65_536)
-def cell_of(key: str) -> int:
-    """Cluster cell of a sampling key, in [0, 128)."""
-    return blake2b(key.encode(), digest_size=8, person=b"shadow-cell").digest()[0] % CELLS
 
 
 def uniform(request_id: str, purpose: str) -> float:

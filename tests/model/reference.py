@@ -65,7 +65,7 @@ class Book:
         self.watermark, self.ends, self.met = 0, [], {}
         self.oldest = dict.fromkeys(spec.deadlines_us, spec.first_tile)
         self.tiles, self.closed = defaultdict(Counter), {}
-        self.counters = Counter(records=0, duplicate=0, late=0, grades_repeated=0, dead_letters=0)
+        self.counters = Counter(records=0, duplicate=0, late=0, grades_repeated=0, feedback_repeated=0, dead_letters=0)
 
     def read(self, offset, time_us, content):
         self.watermark = max(self.watermark, time_us)

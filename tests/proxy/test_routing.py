@@ -14,8 +14,18 @@ from shadow.errors import Unavailable
 from shadow.proxy.config import Health, Timeouts
 from shadow.proxy.routing import Route, Routing, RoutingFollower, route_in
 from shadow.proxy.sampling import u_of
-from shadow.records.decisions import PROMOTE, ROLLBACK, Command, Decision, DecisionsRecord, Obeyed, Started
+from shadow.records.decisions import (
+    PROMOTE,
+    ROLLBACK,
+    Command,
+    Decision,
+    DecisionsRecord,
+    Obeyed,
+    Started,
+    decision_id,
+)
 from shadow.records.decisions import Routing as RoutingRecord
+from shadow.records.votes import cell_of, served_from_token
 from tests.proxy.kit import Connection, Upstream, connect, echo, get, ok, post, running, wait_for
 from tests.proxy.test_pool import closed_port
 
@@ -179,6 +189,30 @@ def test_sessions_go_where_the_decision_says_and_the_record_says_so():
     assert {
         (session(n), *(("candidate", "v2") if takes(n, 0.5) else ("production", "v1")), "id-1") for n in range(20)
     } == served
+
+
+def test_the_response_says_how_it_was_routed():
+    """Its token names the decision, whose session it is, a fall-back's too, and the key's cell; else place and id."""
+    decided = decision_id(STARTED.run, 1)
+    routing = Routing(confirmed_s=3600.0)
+    tokens = {}
+    with (
+        Upstream(named(b"production")) as production,
+        running(production.port, routing=routing) as proxy,
+        connect(proxy.port) as client,
+    ):
+        for share in (0.0, 0.5):
+            if share:
+                route = Route(STARTED.run, decided, "v2", share, SALT, f"http://127.0.0.1:{closed_port()}")
+                routing.confirm(route, time.monotonic())
+            for number in range(10):
+                client.send(post(b"{}", "/v1/chat", f"x-session-id: {session(number)}"))
+                tokens[share, number] = served_from_token(client.message()[1]["x-shadow-request"])
+        copies = {copy.request_id for copy in proxy.copies(20)}
+    assert copies == {token.request_id for token in tokens.values() if token is not None}
+    for (share, number), token in tokens.items():
+        told = (decided, takes(number, 0.5), cell_of(session(number))) if share else (None, False, 0)
+        assert told == (token.decision_id, token.is_routed, token.cell)
 
 
 def test_what_may_not_be_copied_never_goes_to_the_candidate():

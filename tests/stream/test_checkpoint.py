@@ -163,4 +163,4 @@ def test_snapshot_is_plain_json():
     """
     fields, _ = fields_from_state(fold_of({}).state, only_changed=False)
 
-    assert 4 == json.loads(fields["head"])["format"]
+    assert 5 == json.loads(fields["head"])["format"]
