@@ -31,6 +31,12 @@ LONG = (
     "flow",
     "replay",
     "calibration",
+    "gate_process",
+    "people",
+    "offline",
+    "notifier",
+    "training",
+    "feedback",
 )
 """Beginnings of the files that take minutes. They come first, so that no test process is left alone with one."""
 
