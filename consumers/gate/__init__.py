@@ -1,5 +1,6 @@
-"""The gate: process.py is its loop, obey.py what people order of it, published.py what its metrics show."""
+"""The gate: process.py is its loop, obey.py what people order of it, published.py its metrics, view.py what it shows."""
 
-from consumers.gate.process import Gate, decision_tree
+from consumers.gate.process import Gate
+from consumers.gate.view import decision_tree
 
 __all__ = ["Gate", "decision_tree"]

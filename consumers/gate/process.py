@@ -20,24 +20,22 @@ import dataclasses
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
 from consumers.gate.obey import People
 from consumers.gate.published import publish, publish_operating
+from consumers.gate.view import Foreseen, foreseen, told_of, view_of
 from shadow.adapters import last_known
 from shadow.adapters.avro import encode
 from shadow.adapters.decisions import decisions_in
 from shadow.adapters.logs import Repeated
 from shadow.errors import Refused, Unavailable
 from shadow.gate.commands import forbidden, obeying, people_tree, under_hold
-from shadow.gate.explain import explain, explain_lines, suspects
-from shadow.gate.flip import Way, flips_of
 from shadow.gate.history import PROMOTED_ELSEWHERE, Run, live_beside, promoted_after, runs_in
-from shadow.gate.judgement import Judgement, judgement_to_json
+from shadow.gate.judgement import Judgement
 from shadow.gate.noise import Noise, budget, noise_from_bytes, noise_stage
 from shadow.gate.run import (
     RunState,
@@ -49,8 +47,7 @@ from shadow.gate.run import (
     state_from_bytes,
     state_to_bytes,
 )
-from shadow.gate.today import detectable_today
-from shadow.gate.trace import Trace, history_tree, trace_from_bytes
+from shadow.gate.trace import Trace, trace_from_bytes
 from shadow.metrics import Metrics
 from shadow.ports import Change, Clock, DecisionWriter, Store
 from shadow.records.comparisons import BASELINE_PRODUCTION, CANDIDATE_PRODUCTION, tile_name
@@ -68,15 +65,6 @@ MERGED_KEPT_US = 24 * 3600 * 1_000_000
 """Log time for which merged tiles stay in the store, for displays; judging needs the state alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Foreseen:
-    """What would flip each rule after a tile, and what each will find by the deadline."""
-
-    tile: int
-    ways: list[tuple[Way, ...]]
-    detectable: Mapping[tuple[str, str], float]
-
-
 @dataclass(slots=True)
 class _Loaded:
     """The state as it stands in the store, with its version there.
@@ -92,7 +80,7 @@ class _Loaded:
     positions: tuple[int, ...]
     trace: Trace
     noise: Noise
-    foreseen: _Foreseen | None = None
+    foreseen: Foreseen | None = None
 
 
 class Gate:
@@ -473,12 +461,12 @@ class Gate:
 
     def _publish(self, loaded: _Loaded, judgement: Judgement, broken: str, now_us: int) -> None:
         """Tell metrics, the store and this machine what is known now."""
-        foreseen = loaded.foreseen
-        if foreseen is None or foreseen.tile != loaded.state.folded:
-            foreseen = loaded.foreseen = _foreseen(loaded.state, judgement)
+        seen = loaded.foreseen
+        if seen is None or (seen.tile, seen.stage) != (loaded.state.folded, judgement.stage.name):
+            seen = loaded.foreseen = foreseen(loaded.state, judgement)
         noise = loaded.noise if self._noise is not None else None
-        publish_operating(self._metrics, self._started.run, foreseen.detectable, noise, budget(judgement.stage))
-        told = told_of(loaded.state, judgement, foreseen.ways, loaded.trace, noise)
+        publish_operating(self._metrics, self._started.run, seen.detectable, noise, budget(judgement.stage))
+        told = told_of(loaded.state, judgement, seen.ways, loaded.trace, noise)
         view = view_of(self._started, loaded.state, judgement, self._decision, broken, now_us, self._taken) | told
         view |= {"people": people_tree(self._people.run), "expires_us": self._people.run.expires_us}
         stage = "broken" if broken else (self._decision.to_stage if self._decision else loaded.state.stage)
@@ -496,82 +484,3 @@ class Gate:
 def decided(run: Run, step: int) -> Decision | None:
     """The decision of a step."""
     return next((each for each in run.decisions if each.step == step), None)
-
-
-def _foreseen(state: RunState, judgement: Judgement) -> _Foreseen:
-    stage = state.stages[judgement.stage.name]
-    seen = state.seen_by(stage)
-    ways = flips_of(stage.compiled, seen, judgement.rules)
-    found = detectable_today(stage.compiled, seen, judgement, stage.longest_s)
-    return _Foreseen(state.folded, ways, found)
-
-
-def view_of(
-    started: Started,
-    state: RunState,
-    judgement: Judgement,
-    decision: Decision | None,
-    broken: str,
-    now_us: int,
-    decisions: Sequence[Decision] = (),
-) -> dict[str, Any]:
-    """What `status` and `explain` show: JSON-ready, made by the gate after a look."""
-    everything = judgement.evidence.slices.get(state.everything)
-    live = state.live_step
-    return {
-        "run": started.run,
-        "attempt": started.attempt,
-        "candidate": started.candidate,
-        "production": started.production,
-        "stage": decision.to_stage if decision else state.stage,
-        "live": None if live is None else {"step": live.name, "share": live.share},
-        "broken": broken,
-        "tile": state.folded,
-        "tiles": state.folded - started.first_tile + 1,
-        "tile_us": started.tile_us,
-        "tiles_digest": state.tiles_digest.hex(),
-        "window_pairs": state.window_pairs,
-        "pairs": everything.pairs if everything else 0,
-        "pairs_needed": judgement.stage.needs.pairs,
-        "age_s": state.age_s,
-        "expires_us": started.expires_us,
-        "updated_us": now_us,
-        "judgement": judgement_to_json(judgement),
-        "decision": decision_tree(decision),
-        "decisions": [decision_tree(each) for each in decisions],
-    }
-
-
-def told_of(
-    state: RunState, judgement: Judgement, ways: Sequence[tuple[Way, ...]], trace: Trace, noise: Noise | None = None
-) -> dict[str, Any]:
-    """What `explain` shows beside: what is missing and when it comes, what would flip it, and how it came about."""
-    rows = explain(judgement, ways, state.policy.expires_s)
-    return {
-        "explain": [dataclasses.asdict(row) for row in rows],
-        "lines": explain_lines(judgement, rows),
-        "suspects": [dataclasses.asdict(each) for each in suspects(judgement)],
-        "history": history_tree(trace, state.compiled.ids, state.policy.tile_us),
-        "noise": None
-        if noise is None
-        else {"blocks": noise.blocks, "alarms": noise.alarms, "budget": budget(judgement.stage)},
-    }
-
-
-def decision_tree(decision: Decision | None) -> dict[str, Any] | None:
-    """A decision as JSON-ready dictionary, its evidence left out."""
-    if decision is None:
-        return None
-    return {
-        "decision": decision.decision,
-        "decision_id": decision.decision_id,
-        "step": decision.step,
-        "from_stage": decision.from_stage,
-        "to_stage": decision.to_stage,
-        "tile": decision.tile,
-        "culprits": list(decision.culprits),
-        "reason": decision.reason,
-        "command_id": decision.command_id,
-        "tiles_digest": decision.tiles_digest,
-        "decided_us": decision.decided_us,
-    }
