@@ -1,4 +1,4 @@
-"""The gate: process.py is its loop, obey.py what people order of it, published.py its metrics, view.py what it shows."""
+"""The gate: process.py is its loop, obey.py what people order of it, published.py its metrics, view.py its words."""
 
 from consumers.gate.process import Gate
 from consumers.gate.view import decision_tree
