@@ -20,17 +20,37 @@ def note(record_property: Callable[[str, object], None]) -> Note:
     return write
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the table."""
-    rows = [
-        f"{value}{'' if report.passed else ' **missed**'}"
-        for outcome in ("passed", "failed")
-        for report in terminalreporter.stats.get(outcome, [])
-        for name, value in getattr(report, "user_properties", ())
-        if name == "calibration"
-    ]
-    if rows:
-        terminalreporter.section("calibration")
-        terminalreporter.write_line("| row | statistics.md | found | runs, seed |\n|---|---|---|---|")
-        for row in sorted(rows):
-            terminalreporter.write_line(row)
+def rows_of(report: pytest.TestReport) -> list[str]:
+    """The rows that a test wrote down."""
+    missed = "" if report.passed else " **missed**"
+    return [f"{value}{missed}" for name, value in report.user_properties if name == "calibration"]
+
+
+class Rows:
+    """Prints each row as soon as it is there, because a run may be stopped, and all of them in order at the end."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.rows: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Print the rows of a test that has ended; an xdist worker leaves it to the process that collects."""
+        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        if report.when == "call" and terminal is not None and not hasattr(self.config, "workerinput"):
+            self.rows += rows_of(report)
+            for row in rows_of(report):
+                terminal.ensure_newline()
+                terminal.write_line(row)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print the table."""
+        if self.rows:
+            terminalreporter.section("calibration")
+            terminalreporter.write_line("| row | statistics.md | found | runs, seed |\n|---|---|---|---|")
+            for row in sorted(self.rows):
+                terminalreporter.write_line(row)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Collect the rows."""
+    config.pluginmanager.register(Rows(config), "calibration-rows")

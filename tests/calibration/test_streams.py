@@ -292,11 +292,12 @@ def test_a_cap_is_not_proven_by_sessions(note: Note, runs: int, rate: float, siz
 
 @pytest.mark.parametrize("runs", sizes(400, 2000))
 def test_rare_violations_in_sessions_take_longer_to_clear(note: Note, runs: int) -> None:
-    """a.5: at a true rate of .001, sessions of 20 independent turns prove a cap of .005 at about 20,000 pairs, not 5,000.
+    """a.5: at a true rate of .001, sessions of 20 independent turns prove a cap of .005 at 20,000 pairs, not at 5,000.
 
-    Read as the number of pairs at which nine runs of ten have the proof, at alpha .01, the cap's default.
+    Read as looks at 5,000, 10,000 and 20,000 pairs, at alpha .01, the cap's default: single requests have the proof at
+    5,000; the sessions have it nearly always at 20,000, and not yet so at 10,000.
     """
-    seed, cap, pairs, every = 216, 0.005, 40_000, 1000
+    seed, cap, pairs, every = 216, 0.005, 20_000, 1000
     rng = np.random.default_rng([seed, runs])
     chance = np.array([0.999, 0.0, 0.001])
     shares: dict[int, NDArray[np.float64]] = {}
@@ -309,16 +310,17 @@ def test_rare_violations_in_sessions_take_longer_to_clear(note: Note, runs: int)
             proofs = (look.log_e >= math.log(100) for look in looks(tiles, cap, "ge", 0.7, outcomes=RATE))
             hits += [np.count_nonzero(proof) for proof in proofs]
         shares[size] = hits / runs
-    needed = {size: int((1 + np.argmax(share >= 0.9)) * every) for size, share in shares.items()}
-    told = "; ".join(
-        " / ".join(f"{share[n // every - 1]:.0%}" for n in (5_000, 10_000, 20_000)) for share in shares.values()
-    )
+    at = {size: [float(share[n // every - 1]) for n in (5_000, 10_000, 20_000)] for size, share in shares.items()}
+    told = "; ".join(" / ".join(f"{share:.0%}" for share in row) for row in at.values())
+    nine_of_ten = int((1 + np.argmax(shares[20] >= 0.9)) * every)
     note(
-        "a.5 safety rate .001, cap .005: pairs until 90 % of the runs prove it, sessions of 20 independent turns; of 1",
+        "a.5 safety rate .001, cap .005: proven at 5,000 / 10,000 / 20,000 pairs in sessions of 20 turns; alone",
         "about 20,000; 5,000",
-        f"{needed[20]:,}; {needed[1]:,} (proven at 5,000 / 10,000 / 20,000 pairs: {told})",
+        f"{told} (sessions: 90 % at {nine_of_ten:,})",
         runs,
         seed,
     )
-    assert 20_000 / 1.5 <= needed[20] <= 20_000 * 1.5
-    assert 5_000 / 1.5 <= needed[1] <= 5_000 * 1.5
+    assert at[20][0] <= 0.05
+    assert at[20][1] <= 0.9
+    assert at[20][2] >= 0.95
+    assert at[1][0] >= 0.95
