@@ -9,13 +9,25 @@ all                 1     reward, safe, tagged, latency, cost
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shadow.records.policy import Improve, NoRegression, NoRewardHacking, Quality, StagePolicy
+from shadow.records.policy import (
+    Cap,
+    Equivalent,
+    Floor,
+    Improve,
+    Latency,
+    NoRegression,
+    NoRewardHacking,
+    Quality,
+    Rule,
+    StagePolicy,
+)
+from shadow.records.tallies import Key
 from tests.calibration.batch import Counted
 from tests.calibration.draws import chances
 from tests.gate.policies import SHADOW
@@ -140,3 +152,31 @@ def _money(rng: np.random.Generator, runs: int, looks: int, every: int) -> NDArr
     )
     sums = [np.full((runs, looks), every), *(each.sum(axis=-1) for each in (c, p, c * c, p * p, c * p))]
     return np.stack(sums, axis=-1).cumsum(axis=1)
+
+
+Place = tuple[Key, int, Callable[..., list[int]]]
+
+
+def places_of(stage: StagePolicy) -> list[Place]:
+    """Where a tally keeps each rule's letters: its key, the unit of its cells, its vector from three letters."""
+    return [_place(rule) for rule in stage.rules]
+
+
+def _place(rule: Rule) -> Place:
+    match rule:
+        case Quality():
+            return Key(rule.slice, "numeric", "quality"), 20, lambda a, b, c: [a, *[0] * 19, b, *[0] * 19, c]
+        case Cap():
+            return Key(rule.slice, "rates", rule.grader), 1, lambda a, b, c: [c, a + c]
+        case Floor():
+            return Key(rule.slice, "rates", f"floor/{rule.grader}"), 1, lambda a, b, c: [c, a + c]
+        case Latency():
+            n = Key(rule.slice, "latency", rule.statistic)
+            # Production's own share of slow answers is what its quantile promises.
+            return n, 1, lambda a, b, c: [c, a, a + b + c, round((a + b + c) / 20)]
+        case NoRewardHacking():
+            return Key(rule.slice, "reward_hacking", ""), 1, lambda a, b, c: [c, a, a + b + c]
+        case NoRegression() | Improve() | Equivalent():
+            return Key(rule.slice, "graders", rule.grader), 1, lambda a, b, c: [b, a, c, 0]
+        case _:
+            raise ValueError(f"no letters for {rule}")

@@ -13,6 +13,7 @@ from shadow.gate.stats.engine import log_e_pair
 from tests.calibration.conftest import Note
 from tests.calibration.crossing import NEVER, Bet, Engine, asymptotic, first_crossing, mcnemar, pairs_at
 from tests.calibration.draws import chances, discordant_totals, totals_of
+from tests.calibration.sizes import sizes
 from tests.calibration.tolerance import is_mean, is_quantile, is_share
 
 STRICT = Engine(0.0, "ge")
@@ -20,11 +21,6 @@ NEED = math.log(20)
 EVERY, PAIRS = 50, 20_000
 NULLS, POWERS = 8000, 2000
 """Runs behind statistics.md's 2.1 and 2.2."""
-
-
-def sizes(few: int, many: int) -> list[object]:
-    """A small number of runs for `make test`, and statistics.md's for `make calibrate`."""
-    return [few, pytest.param(many, marks=pytest.mark.calibration)]
 
 
 def test_many_at_once_is_the_engine() -> None:

@@ -17,7 +17,8 @@ from tests.calibration.corrected import Tile, first_over, looks
 from tests.calibration.crossing import NEVER, Engine, first_crossing, mcnemar
 from tests.calibration.draws import chances
 from tests.calibration.sessions import outcomes_of, session_numbers, tiles_of
-from tests.calibration.test_one_test import NEED, STRICT, Z, sizes
+from tests.calibration.sizes import sizes
+from tests.calibration.test_one_test import NEED, STRICT, Z
 from tests.calibration.tolerance import is_quantile, is_share
 
 EVERY = 50
