@@ -1,16 +1,29 @@
-"""How many runs a row is simulated with."""
+"""How many runs a row is simulated with: a few in `make test`, in `make calibrate` as many as in statistics.md.
+
+CALIBRATION_SHARE=0.3 takes that share of the long runs, where time is short; the tolerances follow.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
 
+BATCH = 20
+"""Runs are a multiple of this."""
+
+
+def share_of(runs: int) -> int:
+    """The long run's number of runs."""
+    share = float(os.environ.get("CALIBRATION_SHARE", "1"))
+    return max(BATCH, round(runs * share / BATCH) * BATCH)
+
 
 def sizes(few: int, many: int) -> list[object]:
     """A small number of runs for `make test`, and statistics.md's for `make calibrate`."""
-    return [few, pytest.param(many, marks=[pytest.mark.calibration, pytest.mark.timeout(3600)])]
+    return [few, pytest.param(share_of(many), marks=[pytest.mark.calibration, pytest.mark.timeout(3600)])]
 
 
 def with_runs(rows: Sequence[tuple[Any, ...]], names: Collection[str], few: int, many: int) -> list[Any]:
@@ -21,4 +34,4 @@ def with_runs(rows: Sequence[tuple[Any, ...]], names: Collection[str], few: int,
     """
     long = [pytest.mark.calibration, pytest.mark.timeout(3600)]
     short = [pytest.param(*row, few, id=f"{row[0]} few") for row in rows if row[0] in names]
-    return short + [pytest.param(*row, many, id=row[0], marks=long) for row in rows]
+    return short + [pytest.param(*row, share_of(many), id=row[0], marks=long) for row in rows]

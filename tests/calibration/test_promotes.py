@@ -46,10 +46,11 @@ ROWS = [
     ("defaults, 25 % typ, equal, no improve", TYPICAL, 0.25, 0.5, EQUAL, without_improve(ALONE), (96, 99, 99)),
 ]
 FEW = ("10 % typ, +2 division +10", "defaults, 25 % typ, +2 division +10")
+FEW_RUNS = 40
 
 
 @pytest.mark.parametrize(
-    ("name", "rates", "share", "phi", "points", "stage", "said", "runs"), with_runs(ROWS, FEW, 40, SAID)
+    ("name", "rates", "share", "phi", "points", "stage", "said", "runs"), with_runs(ROWS, FEW, FEW_RUNS, SAID)
 )
 def test_promotes(
     note: Note,
@@ -68,7 +69,7 @@ def test_promotes(
     out, and reward passes in 85 %, independent of the other graders: the text says neither. Tolerance: four standard
     errors of both, 300 runs there, and half a point of rounding. Equal candidates are rolled back in <= 5 %.
     """
-    pairs = PAIRS[2] if runs >= SAID else PAIRS[1]
+    pairs = PAIRS[2] if runs > FEW_RUNS else PAIRS[1]
     seed = 211
     rng = np.random.default_rng([seed, [row[0] for row in ROWS].index(name), runs])
     compiled = compile_tests(stage)
