@@ -7,10 +7,9 @@ from collections import Counter
 import pytest
 from scipy.stats import binom
 
-from shadow.gate.judgement import Judgement
-from shadow.gate.run import RunState, fold_tile, judge_tile
-from shadow.records.decisions import HOLD, PROMOTE, ROLLBACK
+from shadow.records.decisions import PROMOTE, ROLLBACK
 from shadow.records.tallies import Key
+from tests.calibration.real_fold import decided
 from tests.calibration.simulate import RATES, Truth, tiles
 from tests.gate.policies import POLICY
 
@@ -19,18 +18,6 @@ PER_TILE = 100
 Z_ONE_SIDED = 1.6449
 SESSIONS = (1, 5)
 """Half of the seeds send every request in a session of its own, half in sessions of five."""
-
-
-def decided(seed: int, truth: Truth, *, pairs: int = PAIRS, per_tile: int = PER_TILE) -> tuple[int, Judgement]:
-    """Pairs after which the gate decided (or saw all), and what it said."""
-    state = RunState.begin(f"seed-{seed}", POLICY, 0)
-    for number, tally in enumerate(tiles(seed, truth, pairs=pairs, per_tile=per_tile)):
-        # The chain of digests is not under test here; writing every tile would take most of the time.
-        fold_tile(state, number, tally, merged_bytes=b"")
-        judgement = judge_tile(state)
-        if judgement.decision != HOLD:
-            break
-    return (state.folded + 1) * per_tile, judgement
 
 
 def naive_alarm(seed: int, truth: Truth) -> bool:
@@ -50,7 +37,7 @@ def check_false_rollbacks(seeds: int) -> None:
     naive: Counter[int] = Counter()
     for seed in range(seeds):
         truth = Truth(session=SESSIONS[seed % 2])
-        rollbacks[truth.session] += decided(seed, truth)[1].decision == ROLLBACK
+        rollbacks[truth.session] += decided(seed, truth, pairs=PAIRS, per_tile=PER_TILE)[1].decision == ROLLBACK
         naive[truth.session] += naive_alarm(seed, truth)
     limit = int(binom.ppf(0.95, seeds, POLICY.stages[0].alpha))
     print(
@@ -88,33 +75,3 @@ def test_better_candidates_are_promoted_at_five_thousand_pairs() -> None:
     print(f"\npromoted {promoted} of {runs} ({promoted / runs:.1%}); 92 to 95 % were expected")
     # Three standard errors below the lower end.
     assert promoted / runs >= 0.88
-
-
-@pytest.mark.calibration
-@pytest.mark.parametrize(("drop", "median"), [(0.10, 1709), (0.05, 5014)])
-def test_a_drop_in_a_tenth_of_the_traffic_is_found(drop: float, median: int) -> None:
-    """A drop in a slice of 10 % is found after a median of pairs within 30 % of the one in statistics.md, a.5.
-
-    It is somewhat later here, because the policy has a third `no_regression` rule that shares the weight.
-    """
-    truth = Truth(shift={"pinned": -drop}, slice_share=0.10)
-    results = [decided(seed, truth) for seed in range(80)]
-    found = sorted(pairs for pairs, judgement in results if judgement.decision == ROLLBACK)
-    measured = found[len(results) // 2]
-    print(
-        f"\ndrop of {drop:.0%}: found in {len(found)} of {len(results)} runs, "
-        f"median {measured:,} pairs, expected {median:,}"
-    )
-    assert 0.7 * median <= measured <= 1.3 * median
-    blamed = Counter(judgement.culprits[0] for _, judgement in results if judgement.culprits)
-    assert blamed.most_common(1)[0][0] == "no_regression/debug-search-api/pinned"
-
-
-@pytest.mark.calibration
-def test_a_late_onset_is_found_by_the_change_detector() -> None:
-    """All traffic drops five points at pair 15,000: the strict tripwire on `all` finds it some 1,300 pairs later."""
-    truth = Truth(shift={name: -0.05 for name in RATES if name != "tagged"}, onset=15_000)
-    results = [decided(seed, truth) for seed in range(20)]
-    late = sorted(pairs - 15_000 for pairs, judgement in results if judgement.decision == ROLLBACK)
-    print(f"\nonset at 15,000: found in {len(late)} of 20 runs, median delay {late[len(late) // 2]:,} pairs")
-    assert len([delay for delay in late if 0 < delay <= 5000]) >= 18
