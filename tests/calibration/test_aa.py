@@ -55,6 +55,7 @@ def test_equal_candidates_are_rarely_rolled_back() -> None:
 
 
 @pytest.mark.calibration
+@pytest.mark.timeout(3600)
 def test_equal_candidates_are_rarely_rolled_back_in_two_hundred_runs() -> None:
     """Two hundred runs: at most 15 false rollbacks, the 95 % quantile of Binomial(200, 0.05)."""
     check_false_rollbacks(200)
@@ -66,6 +67,7 @@ def better() -> dict[str, float]:
 
 
 @pytest.mark.calibration
+@pytest.mark.timeout(3600)
 def test_better_candidates_are_promoted_at_five_thousand_pairs() -> None:
     """1,250 pairs a slice, +2 points, division +10: statistics.md a.5 says that 92 to 95 % are promoted."""
     runs = 400

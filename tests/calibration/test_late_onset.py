@@ -120,7 +120,7 @@ ONSETS = [
 
 @pytest.mark.parametrize(
     ("name", "stage", "reward", "share", "limit", "said", "longest", "runs"),
-    with_runs(ONSETS, ("section 14 policy, base .9",), 9, 100),
+    with_runs(ONSETS, ("section 14 policy, base .9",), 5, 100),
 )
 def test_late_onset_with_the_policy(
     note: Note,
@@ -151,7 +151,7 @@ def test_late_onset_with_the_policy(
         runs,
         0,
     )
-    assert limit is None or np.quantile(late, 0.5 if runs > 9 else 0.25) <= limit
+    assert limit is None or np.quantile(late, 0.5 if runs > 5 else 0.25) <= limit
     assert said is None or is_quantile(said, late, SAID, EVERY + 0.1 * said)
 
 
