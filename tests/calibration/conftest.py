@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Final
 
 import pytest
 
 Note = Callable[..., None]
+HERE: Final = Path(__file__).parent
 
 
 @pytest.fixture
@@ -54,3 +57,10 @@ class Rows:
 def pytest_configure(config: pytest.Config) -> None:
     """Collect the rows."""
     config.pluginmanager.register(Rows(config), "calibration-rows")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Simulations have an hour: on a busy machine the usual five minutes would decide, not the counts."""
+    for item in items:
+        if item.path.parent == HERE:
+            item.add_marker(pytest.mark.timeout(3600))

@@ -23,7 +23,7 @@ def share_of(runs: int) -> int:
 
 def sizes(few: int, many: int) -> list[object]:
     """A small number of runs for `make test`, and statistics.md's for `make calibrate`."""
-    return [few, pytest.param(share_of(many), marks=[pytest.mark.calibration, pytest.mark.timeout(3600)])]
+    return [few, pytest.param(share_of(many), marks=pytest.mark.calibration)]
 
 
 def with_runs(rows: Sequence[tuple[Any, ...]], names: Collection[str], few: int, many: int) -> list[Any]:
@@ -32,6 +32,5 @@ def with_runs(rows: Sequence[tuple[Any, ...]], names: Collection[str], few: int,
     Returns:
         Parameters for `pytest.mark.parametrize`.
     """
-    long = [pytest.mark.calibration, pytest.mark.timeout(3600)]
     short = [pytest.param(*row, few, id=f"{row[0]} few") for row in rows if row[0] in names]
-    return short + [pytest.param(*row, share_of(many), id=row[0], marks=long) for row in rows]
+    return short + [pytest.param(*row, share_of(many), id=row[0], marks=pytest.mark.calibration) for row in rows]

@@ -63,7 +63,6 @@ def test_equal_candidates_are_rarely_rolled_back(note: Note) -> None:
 
 
 @pytest.mark.calibration
-@pytest.mark.timeout(3600)
 def test_equal_candidates_are_rarely_rolled_back_in_two_hundred_runs(note: Note) -> None:
     """Two hundred runs: at most 15 false rollbacks, the 95 % quantile of Binomial(200, 0.05)."""
     check_false_rollbacks(note, share_of(200))
@@ -75,7 +74,6 @@ def better() -> dict[str, float]:
 
 
 @pytest.mark.calibration
-@pytest.mark.timeout(3600)
 def test_better_candidates_are_promoted_at_five_thousand_pairs(note: Note) -> None:
     """1,250 pairs a slice, +2 points, division +10: statistics.md a.5 says that 92 to 95 % are promoted."""
     runs = share_of(400)
