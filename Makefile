@@ -43,8 +43,8 @@ test: setup services ## every test that is not marked soak, calibration, fuzz or
 soak: setup services ## long runs under load and faults
 	$(PYTEST) -q -s -m soak
 
-calibrate: setup ## long simulations of the gate's error rates
-	$(PYTEST) -q -s -m calibration
+calibrate: setup ## long simulations of the gate's error rates (CALIBRATION_SHARE=0.1: a tenth of the runs)
+	OPENBLAS_NUM_THREADS=1 $(PYTEST) -q -n 2 --dist worksteal -m calibration tests/calibration
 
 fuzz: setup ## coverage-guided fuzzing
 	$(PYTEST) -q -s -m fuzz

@@ -1,7 +1,7 @@
 """Synthetic traffic as closed tiles: pairs of answers with known pass rates, in sessions or alone.
 
 Each named slice has an equal share of the traffic. A latent uniform number a grader decides the outcome of
-both roles, correlated by phi; in a session, a request repeats the first one's numbers every other time.
+both roles, correlated by phi; in a session, a request repeats the first one's numbers every other time, or always.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class Truth:
         onset: Pair from which the shift holds.
         session: Requests of a session.
         slice_share: Share of each named slice.
+        alike: Chance that a request repeats its session's numbers.
+        reward: Production's pass rate of the reward.
     """
 
     shift: Mapping[str, float] = field(default_factory=dict)
@@ -40,6 +42,8 @@ class Truth:
     session: int = 1
     slice_share: float = 0.25
     phi: float = 0.5
+    alike: float = 0.5
+    reward: float = RATES["reward"]
 
 
 def tiles(seed: int, truth: Truth, *, pairs: int, per_tile: int) -> Iterator[Tally]:
@@ -50,7 +54,7 @@ def tiles(seed: int, truth: Truth, *, pairs: int, per_tile: int) -> Iterator[Tal
     cell = rng.integers(CELLS, size=sessions)[of_session]
     # A permutation, so that every slice has its exact share.
     place = ((rng.permutation(sessions) + 0.5) / sessions)[of_session]
-    latent = _latents(rng, of_session, truth.session, pairs)
+    latent = _latents(rng, of_session, truth, pairs)
     named = {
         name: (place >= i * truth.slice_share) & (place < (i + 1) * truth.slice_share) for i, name in enumerate(SLICES)
     }
@@ -61,13 +65,13 @@ def tiles(seed: int, truth: Truth, *, pairs: int, per_tile: int) -> Iterator[Tal
         yield _tile(parts, named, cell, span)
 
 
-def _latents(rng: np.random.Generator, of_session: NDArray[np.int64], session: int, pairs: int) -> dict[str, Column]:
+def _latents(rng: np.random.Generator, of_session: NDArray[np.int64], truth: Truth, pairs: int) -> dict[str, Column]:
     columns: dict[str, Column] = {}
     for name in LATENTS:
         draw = rng.random(pairs)
-        if session > 1:
-            repeats = rng.random(pairs) < 0.5
-            draw = np.where(repeats, draw[of_session * session], draw)
+        if truth.session > 1:
+            repeats = rng.random(pairs) < truth.alike
+            draw = np.where(repeats, draw[of_session * truth.session], draw)
         columns[name] = draw
     return columns
 
@@ -95,7 +99,7 @@ def _parts(latent: dict[str, Column], named: dict[str, NDArray[np.bool_]], truth
     is_shifted = np.arange(pairs) >= truth.onset
     graded = {
         name: _paired(latent[name], p, np.clip(p + truth.shift.get(name, 0.0) * is_shifted, 0, 1), truth.phi)
-        for name, p in RATES.items()
+        for name, p in {**RATES, "reward": truth.reward}.items()
     }
     result = []
 

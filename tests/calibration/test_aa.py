@@ -7,11 +7,12 @@ from collections import Counter
 import pytest
 from scipy.stats import binom
 
-from shadow.gate.judgement import Judgement
-from shadow.gate.run import RunState, fold_tile, judge_tile
-from shadow.records.decisions import HOLD, PROMOTE, ROLLBACK
+from shadow.records.decisions import PROMOTE, ROLLBACK
 from shadow.records.tallies import Key
+from tests.calibration.conftest import Note
+from tests.calibration.real_fold import decided
 from tests.calibration.simulate import RATES, Truth, tiles
+from tests.calibration.sizes import share_of
 from tests.gate.policies import POLICY
 
 PAIRS = 20_000
@@ -19,18 +20,6 @@ PER_TILE = 100
 Z_ONE_SIDED = 1.6449
 SESSIONS = (1, 5)
 """Half of the seeds send every request in a session of its own, half in sessions of five."""
-
-
-def decided(seed: int, truth: Truth, *, pairs: int = PAIRS, per_tile: int = PER_TILE) -> tuple[int, Judgement]:
-    """Pairs after which the gate decided (or saw all), and what it said."""
-    state = RunState.begin(f"seed-{seed}", POLICY, 0)
-    for number, tally in enumerate(tiles(seed, truth, pairs=pairs, per_tile=per_tile)):
-        # The chain of digests is not under test here; writing every tile would take most of the time.
-        fold_tile(state, number, tally, merged_bytes=b"")
-        judgement = judge_tile(state)
-        if judgement.decision != HOLD:
-            break
-    return (state.folded + 1) * per_tile, judgement
 
 
 def naive_alarm(seed: int, truth: Truth) -> bool:
@@ -44,33 +33,39 @@ def naive_alarm(seed: int, truth: Truth) -> bool:
     return False
 
 
-def check_false_rollbacks(seeds: int) -> None:
+def check_false_rollbacks(note: Note, seeds: int) -> None:
     """No more false rollbacks than the 95 % quantile of as many runs at 5 %."""
     rollbacks: Counter[int] = Counter()
     naive: Counter[int] = Counter()
     for seed in range(seeds):
         truth = Truth(session=SESSIONS[seed % 2])
-        rollbacks[truth.session] += decided(seed, truth)[1].decision == ROLLBACK
+        rollbacks[truth.session] += decided(seed, truth, pairs=PAIRS, per_tile=PER_TILE)[1].decision == ROLLBACK
         naive[truth.session] += naive_alarm(seed, truth)
     limit = int(binom.ppf(0.95, seeds, POLICY.stages[0].alpha))
-    print(
-        f"\nA/A, {seeds} seeds of {PAIRS:,} pairs, {PAIRS // PER_TILE} looks each: false rollbacks "
-        f"{rollbacks.total()} (alone {rollbacks[1]}, sessions of five {rollbacks[5]}; at most {limit}); "
-        f"naive McNemar {naive.total()} (alone {naive[1]}, sessions of five {naive[5]})"
+    halves = seeds // 2
+    note(
+        f"a.5 A/A, section 14 policy, {PAIRS:,} pairs, {PAIRS // PER_TILE} looks: false rollbacks alone, in "
+        "sessions of five; naive McNemar alone, in sessions",
+        "≤ 5 % (0.5 to 1.5 % alone)",
+        " / ".join(f"{count / halves:.1%}" for count in (rollbacks[1], rollbacks[5]))
+        + "; "
+        + " / ".join(f"{count / halves:.1%}" for count in (naive[1], naive[5])),
+        seeds,
+        0,
     )
     assert rollbacks.total() <= limit
     assert naive.total() > limit, "the traffic is too tame to show anything"
 
 
-def test_equal_candidates_are_rarely_rolled_back() -> None:
+def test_equal_candidates_are_rarely_rolled_back(note: Note) -> None:
     """Forty runs of two equal, noisy versions, judged on every tile."""
-    check_false_rollbacks(40)
+    check_false_rollbacks(note, 40)
 
 
 @pytest.mark.calibration
-def test_equal_candidates_are_rarely_rolled_back_in_two_hundred_runs() -> None:
+def test_equal_candidates_are_rarely_rolled_back_in_two_hundred_runs(note: Note) -> None:
     """Two hundred runs: at most 15 false rollbacks, the 95 % quantile of Binomial(200, 0.05)."""
-    check_false_rollbacks(200)
+    check_false_rollbacks(note, share_of(200))
 
 
 def better() -> dict[str, float]:
@@ -79,42 +74,18 @@ def better() -> dict[str, float]:
 
 
 @pytest.mark.calibration
-def test_better_candidates_are_promoted_at_five_thousand_pairs() -> None:
+def test_better_candidates_are_promoted_at_five_thousand_pairs(note: Note) -> None:
     """1,250 pairs a slice, +2 points, division +10: statistics.md a.5 says that 92 to 95 % are promoted."""
-    runs = 400
+    runs = share_of(400)
     promoted = sum(
         decided(seed, Truth(shift=better()), pairs=5000, per_tile=5000)[1].decision == PROMOTE for seed in range(runs)
     )
-    print(f"\npromoted {promoted} of {runs} ({promoted / runs:.1%}); 92 to 95 % were expected")
-    # Three standard errors below the lower end.
-    assert promoted / runs >= 0.88
-
-
-@pytest.mark.calibration
-@pytest.mark.parametrize(("drop", "median"), [(0.10, 1709), (0.05, 5014)])
-def test_a_drop_in_a_tenth_of_the_traffic_is_found(drop: float, median: int) -> None:
-    """A drop in a slice of 10 % is found after a median of pairs within 30 % of the one in statistics.md, a.5.
-
-    It is somewhat later here, because the policy has a third `no_regression` rule that shares the weight.
-    """
-    truth = Truth(shift={"pinned": -drop}, slice_share=0.10)
-    results = [decided(seed, truth) for seed in range(80)]
-    found = sorted(pairs for pairs, judgement in results if judgement.decision == ROLLBACK)
-    measured = found[len(results) // 2]
-    print(
-        f"\ndrop of {drop:.0%}: found in {len(found)} of {len(results)} runs, "
-        f"median {measured:,} pairs, expected {median:,}"
+    note(
+        "a.5 promoted at 5,000 pairs, 1,250 a slice, +2 points, division +10, section 14 policy",
+        "92 to 95 %",
+        f"{promoted / runs:.1%}",
+        runs,
+        0,
     )
-    assert 0.7 * median <= measured <= 1.3 * median
-    blamed = Counter(judgement.culprits[0] for _, judgement in results if judgement.culprits)
-    assert blamed.most_common(1)[0][0] == "no_regression/debug-search-api/pinned"
-
-
-@pytest.mark.calibration
-def test_a_late_onset_is_found_by_the_change_detector() -> None:
-    """All traffic drops five points at pair 15,000: the strict tripwire on `all` finds it some 1,300 pairs later."""
-    truth = Truth(shift={name: -0.05 for name in RATES if name != "tagged"}, onset=15_000)
-    results = [decided(seed, truth) for seed in range(20)]
-    late = sorted(pairs - 15_000 for pairs, judgement in results if judgement.decision == ROLLBACK)
-    print(f"\nonset at 15,000: found in {len(late)} of 20 runs, median delay {late[len(late) // 2]:,} pairs")
-    assert len([delay for delay in late if 0 < delay <= 5000]) >= 18
+    # Three standard errors below the lower end.
+    assert promoted / runs >= 0.92 - 3 * (0.92 * 0.08 / runs) ** 0.5

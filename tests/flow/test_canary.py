@@ -19,7 +19,7 @@ DOUBLING = [sys.executable, "-m", "tests.flow.doubling"]
 
 def wide_rules():
     """Rules that some dozens of pairs prove."""
-    return [{"quality": {"graders": {"correct": 1.0}, "margin": 0.5}}, {"floor": {"grader": "tagged", "min": 0.05}}]
+    return [{"quality": {"graders": {"correct": 1.0}, "margin": 0.3}}, {"floor": {"grader": "tagged", "min": 0.05}}]
 
 
 def staged(tree, *, watch_for="1d"):

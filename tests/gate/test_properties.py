@@ -13,14 +13,37 @@ from hypothesis import strategies as st
 from shadow.gate.evidence import evidence_from_tally
 from shadow.gate.explain import explain
 from shadow.gate.judgement import judgement_to_json
-from shadow.gate.measures import Evidence, HackCounts, LatencyCounts, PairCounts, RateCounts, SliceEvidence
+from shadow.gate.measures import (
+    AgreementCounts,
+    Evidence,
+    HackCounts,
+    LatencyCounts,
+    PairCounts,
+    RateCounts,
+    SliceEvidence,
+)
 from shadow.gate.rules import Verdict, judge
 from shadow.gate.run import RunState, fold_tile, judge_tile, state_from_bytes, state_to_bytes
 from shadow.gate.stats.asymptotic import RatioSums
 from shadow.gate.stats.bounds import pair_interval, rate_upper
 from shadow.gate.stats.engine import Side, log_e_histogram, log_e_pair, log_e_rate, log_prior
-from shadow.records.policy import Equivalent, Improve, Needs, NoRegression, Policy, StagePolicy
+from shadow.records.policy import (
+    Agreement,
+    Cap,
+    Equivalent,
+    Floor,
+    Improve,
+    Latency,
+    Needs,
+    NoRegression,
+    NoRewardHacking,
+    Policy,
+    Quality,
+    Rule,
+    StagePolicy,
+)
 from shadow.records.tallies import Key, Tally
+from shadow.stream.tally import cell_of
 from tests.gate.policies import SHADOW
 
 counts = st.integers(0, 3000)
@@ -99,6 +122,59 @@ def test_any_split_merges_to_the_same_evidence(pairs: list[tuple[int, str]], cut
     assert evidence_of(tally_of(pairs)) == evidence_of(merged)
 
 
+placed = st.lists(
+    st.tuples(
+        st.integers(0, 60),
+        st.sampled_from(["both", "production", "candidate", "neither"]),
+        st.integers(0, 3),
+        st.integers(0, 2),
+    ),
+    max_size=300,
+)
+"""Session, outcome, tile and partition of each pair."""
+
+
+def folded(tiles: list[list[Tally]]) -> RunState:
+    """A state that folded tiles, each given as what its partitions brought."""
+    state = RunState.begin("r", POLICY, 0)
+    for number, parts in enumerate(tiles):
+        merged = Tally()
+        for part in parts:
+            merged.add(part)
+        fold_tile(state, number, merged)
+    return state
+
+
+@given(placed, st.permutations(range(3)))
+@settings(max_examples=60)
+def test_any_split_gives_the_same_verdict(pairs: list[tuple[int, str, int, int]], order: list[int]) -> None:
+    """However a tile is split over partitions, and in whatever order they are added up, the judgement is the same."""
+
+    def part(tile: int, partitions: set[int]) -> Tally:
+        return tally_of([(session, outcome) for session, outcome, t, p in pairs if t == tile and p in partitions])
+
+    whole = folded([[part(tile, {0, 1, 2})] for tile in range(4)])
+    split = folded([[part(tile, {partition}) for partition in order] for tile in range(4)])
+    assert judge_tile(whole, with_bounds=True) == judge_tile(split, with_bounds=True)
+    assert state_to_bytes(whole) == state_to_bytes(split)
+
+
+@given(placed)
+@settings(max_examples=60)
+def test_scattered_sessions_keep_their_design_effect(pairs: list[tuple[int, str, int, int]]) -> None:
+    """Sessions in one tile of one partition, or all over tiles and partitions: the design effects are the same."""
+    keyed = [(cell_of(f"session-{session}"), outcome, tile, part) for session, outcome, tile, part in pairs]
+    together = folded([[tally_of([(cell, outcome) for cell, outcome, _, _ in keyed])]])
+    scattered = folded(
+        [
+            [tally_of([(c, o) for c, o, t, p in keyed if (t, p) == (tile, partition)]) for partition in range(3)]
+            for tile in range(4)
+        ]
+    )
+    assert together.evidence.design_effect == scattered.evidence.design_effect
+    assert together.evidence.cells == scattered.evidence.cells
+
+
 @given(st.lists(outcomes, min_size=2, max_size=5), st.randoms(use_true_random=False))
 @settings(max_examples=40)
 def test_order_of_tiles_moves_the_detector_alone(tiles: list[list[tuple[int, str]]], random: object) -> None:
@@ -170,6 +246,63 @@ def test_more_losses_never_help(
     # An improvement needs 500 pairs, which losses also make up.
     if not (isinstance(rule, Improve) and losses + wins + ties < 500):
         assert after >= before
+
+
+LATENCY = Latency(quantile=0.95, max_ratio=1.25)
+OTHER_RULES = (
+    Quality({"g": 1.0}, margin=0.03),
+    NoRegression("n", margin=0.05, strict=True),
+    Cap("r", max=0.05, alpha=0.01),
+    Floor("r", min=0.95),
+    LATENCY,
+    NoRewardHacking("r", ("g",), margin=0.05),
+    Agreement(margin=0.05),
+)
+"""Rules whose losses are not a grader's: lower scores, violations, slow answers, hacks, differing answers."""
+
+
+def lost(rule: object, losses: int, wins: int, ties: int) -> SliceEvidence:
+    """Evidence of one rule in which so many pairs speak against and for the candidate."""
+    n = losses + wins + ties
+    bins = [0] * 41
+    # A loss of half a point beside ties and full wins.
+    bins[10], bins[20], bins[40] = losses, ties, wins
+    slow = LatencyCounts("total", 0.95, 1.25, losses, wins, n)
+    match rule:
+        case Quality():
+            return SliceEvidence(pairs=n, numeric={"quality": tuple(bins)})
+        case NoRegression():
+            return SliceEvidence(pairs=n, numeric={"n": tuple(bins)})
+        case Cap() | Floor():
+            return SliceEvidence(pairs=n, rates={"r": RateCounts(losses, n)})
+        case Latency():
+            return SliceEvidence(pairs=n, latency={slow.statistic: slow})
+        case NoRewardHacking():
+            return SliceEvidence(pairs=n, reward_hacking=HackCounts(losses, wins, n))
+        case _:
+            return SliceEvidence(pairs=n, agreement=AgreementCounts(losses, wins, n))
+
+
+@given(st.sampled_from(OTHER_RULES), counts, counts, counts, st.integers(1, 500), st.sampled_from([1.0, 3.0]))
+def test_more_of_what_a_rule_forbids_never_helps(
+    rule: Rule, losses: int, wins: int, ties: int, more: int, effect: float
+) -> None:
+    """At a fixed design effect, added violations, slow answers or lower scores never move a verdict towards PASS.
+
+    `equivalent` is no such rule: from above its range, losses lead into it.
+    """
+    names = ("quality", "n", "r", "rates/r", f"latency/{LATENCY.statistic}", "no_reward_hacking", "agreement")
+
+    def verdict(against: int) -> Verdict:
+        evidence = Evidence(
+            slices={"all": lost(rule, against, wins, ties)}, design_effect={"all": dict.fromkeys(names, effect)}
+        )
+        judged = judge(
+            StagePolicy("shadow", Needs(), (rule,)), evidence, expires_s=1e6, tiles_longest_age=100, with_bounds=False
+        )
+        return judged.rules[0].verdict
+
+    assert verdict(losses + more) >= verdict(losses)
 
 
 def test_equivalence_fails_on_either_side() -> None:
