@@ -22,13 +22,14 @@ from shadow.records.comparisons import ROLES_BY_COMPARISON
 from shadow.records.tallies import CLASSES
 from shadow.records.votes import VERDICTS as VOTES
 
-Process = Literal["proxy", "worker", "comparator", "gate"]
+Process = Literal["proxy", "worker", "comparator", "gate", "notifier"]
 
 PROXY: Final = frozenset({"proxy"})
 WORKER: Final = frozenset({"worker"})
 COMPARATOR: Final = frozenset({"comparator"})
 GATE: Final = frozenset({"gate"})
-EVERY: Final = PROXY | WORKER | COMPARATOR | GATE
+NOTIFIER: Final = frozenset({"notifier"})
+EVERY: Final = PROXY | WORKER | COMPARATOR | GATE | NOTIFIER
 
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 OVERHEAD_SECONDS: Final = (0.00005, 0.0001, 0.0002, 0.0003, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25)
@@ -107,7 +108,7 @@ CATALOGUE: Final = (
     _counter(
         "shadow_dead_letters_total",
         "records",
-        WORKER | COMPARATOR,
+        WORKER | COMPARATOR | NOTIFIER,
         "Records put aside because they could not be decoded or handled, by the topic they stood in.",
         "topic",
     ),
@@ -302,8 +303,22 @@ CATALOGUE: Final = (
         "verdict",
         verdict=VERDICTS,
     ),
+    _gauge("shadow_gate_held", "1", GATE, "Is 1 while someone holds the run, so that it is not promoted.", "run"),
     _gauge("shadow_gate_rollback_log_e", "nats", GATE, "Joint evidence for a rollback.", "run"),
     _gauge("shadow_gate_rollback_log_e_needed", "nats", GATE, "Evidence at which a run is rolled back.", "run"),
+    _gauge(
+        "shadow_gate_detectable_regression_ratio",
+        "ratio",
+        GATE,
+        "Smallest regression that a rule alone will roll back by the deadline in 9 runs of 10, at today's traffic.",
+        "run",
+        "rule",
+        "slice",
+    ),
+    _gauge("shadow_gate_baseline_blocks", "blocks", GATE, "Blocks of 1,000 A/A pairs that were tested.", "run"),
+    _gauge("shadow_gate_baseline_alarms", "blocks", GATE, "Of these, blocks with an alarm, a false one.", "run"),
+    _gauge("shadow_gate_false_alarm_ratio", "ratio", GATE, "Alarms by blocks of A/A pairs.", "run"),
+    _gauge("shadow_gate_false_alarm_budget_ratio", "ratio", GATE, "What alarms by blocks may be: 0.8 alpha.", "run"),
     _gauge("shadow_gate_evaluation_timestamp_seconds", "seconds", GATE, "When the last tile was judged.", "run"),
     _counter("shadow_decisions_total", "decisions", GATE, "Decisions written.", "decision", decision=DECISIONS),
     _counter(
@@ -315,6 +330,20 @@ CATALOGUE: Final = (
         verdict=VOTES,
     ),
     _counter("shadow_gate_rebuilds_total", "rebuilds", GATE, "Times that a lost state had a run counted again.", "run"),
+    # The notifier.
+    _counter(
+        "shadow_notify_attempts_total",
+        "sendings",
+        NOTIFIER,
+        "Webhooks sent, by how that ended; failed ones are sent again, refused ones never, gone ends an endpoint.",
+        "endpoint",
+        "result",
+        result=("delivered", "failed", "refused", "gone"),
+    ),
+    _seconds("shadow_notify_attempt_seconds", NOTIFIER, "Time of one sending.", "endpoint"),
+    _gauge("shadow_notify_waiting", "events", NOTIFIER, "Events that were read and are not delivered.", "endpoint"),
+    _gauge("shadow_notify_oldest_seconds", "seconds", NOTIFIER, "Since when the oldest of them is tried.", "endpoint"),
+    _gauge("shadow_notify_gone", "1", NOTIFIER, "Is 1 once a receiver answered with 410: it gets nothing.", "endpoint"),
 )
 
 BY_NAME: Final = {metric.name: metric for metric in CATALOGUE}

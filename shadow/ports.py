@@ -105,8 +105,16 @@ class LogGroup(Protocol):
         """Go on reading an owned partition from this offset; records already fetched of it are dropped."""
         ...
 
-    def commit(self, offsets: Mapping[int, int]) -> None:
-        """Commit next-to-read offsets by partition. Raises Unavailable."""
+    def commit(self, offsets: Mapping[int, int], notes: Mapping[int, str] | None = None) -> None:
+        """Commit next-to-read offsets by partition. Raises Unavailable.
+
+        Args:
+            notes: What is kept beside an offset, at most 4,096 bytes each; a partition without one loses its note.
+        """
+        ...
+
+    def committed(self, partition: int) -> tuple[int, str] | None:
+        """What the group committed last, offset and note; None where nothing was. Raises Unavailable."""
         ...
 
     def close(self) -> None: ...

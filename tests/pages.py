@@ -31,12 +31,13 @@ from shadow.settings.graders import GRADERS, GraderSection
 from shadow.settings.human import Human
 from shadow.settings.ingest import Ingest
 from shadow.settings.kafka import Kafka
+from shadow.settings.notify import Endpoint, Notify
 from shadow.settings.proxy import HealthSection, ListenTls, Mirror, ProxySection, ProxyTimeouts, Redact, UpstreamTls
 from shadow.settings.redis import Redis
 from shadow.settings.rules import RULES
 from shadow.settings.run import Run
 from shadow.settings.slices import Slice
-from shadow.settings.stages import CanaryNeeds, CanaryStage, ShadowNeeds, ShadowStage, Stages, WatchStage
+from shadow.settings.stages import CanaryNeeds, CanaryStage, OfflineStage, ShadowNeeds, ShadowStage, Stages, WatchStage
 from shadow.settings.times import Times
 from shadow.settings.topics import Topics
 from shadow.settings.units import duration_text
@@ -64,12 +65,15 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "slices": Slice,
     "times": Times,
     "stages": Stages,
+    "stages.offline": OfflineStage,
     "stages.shadow": ShadowStage,
     "stages.shadow.needs": ShadowNeeds,
     "stages.canary": CanaryStage,
     "stages.canary.needs": CanaryNeeds,
     "stages.watch": WatchStage,
     "topics": Topics,
+    "notify": Notify,
+    "notify.endpoints": Endpoint,
     "admin": Admin,
 }
 """Sections of shadow.yaml by the name of their table; graders and rules have tables of their own."""
@@ -101,8 +105,13 @@ MEANINGS: Final = {
     ("grader.safety", "require"): "Each of these must be found in the answer.",
     ("slices", "text"): "Searched in the strings of the JSON body, else in the body; its first 64 KiB.",
     ("stages", "shadow"): "No user sees the candidate.",
-    ("stages", "canary"): "Moves live traffic in steps. Checked; `shadow start` refuses it today.",
-    ("stages", "watch"): "The former version keeps answering a sample. Checked; `shadow start` refuses it today.",
+    ("stages", "offline"): "A frozen suite, before any traffic; `stages.offline` below.",
+    ("stages.offline", "rules"): "What the suite must prove: one mapping with one rule each, see Rules.",
+    ("stages.offline", "repeat"): "`strict`: two runs over the suite must give every grade alike. `tolerate`: what "
+    "differs is said, and judged all the same.",
+    ("stages.offline", "alpha"): "False-rollback budget of the stage, and level of each promote test.",
+    ("stages", "canary"): "Moves live traffic to the candidate in steps ([stages.md](stages.md)).",
+    ("stages", "watch"): "The candidate serves everything, and the former version keeps answering a sample.",
     ("stages.shadow", "rules"): "The policy: one mapping with one rule each, see Rules.",
     ("stages.shadow", "needs"): "Conditions of evidence; `stages.shadow.needs` below.",
     ("stages.canary", "needs"): "Conditions of evidence of each step; `stages.canary.needs` below.",
@@ -129,6 +138,8 @@ MEANINGS: Final = {
     ("admin", "worker"): "Port of the worker.",
     ("admin", "comparator"): "Port of the comparator.",
     ("admin", "gate"): "Port of the gate.",
+    ("admin", "notifier"): "Port of the notifier.",
+    ("notify", "endpoints"): "At most 16 receivers by name (a-z, 0-9, -); `notify.endpoints` below.",
     ("grader.status", "codes"): "Statuses (`404`) and classes (`2xx`) that pass.",
     ("grader.regex", "pattern"): "Must be found in the answer.",
     ("grader.latency", "max"): "Longest time that passes.",
@@ -347,7 +358,7 @@ def tables() -> dict[str, str]:
     }
     found |= {f"rule.{kind}": settings_table(f"rule.{kind}", model) for kind, model in RULES.items()}
     found["metrics.every"] = metrics_table([m for m in CATALOGUE if m.processes == EVERY or len(m.processes) > 1])
-    for process in ("proxy", "worker", "comparator", "gate"):
+    for process in ("proxy", "worker", "comparator", "gate", "notifier"):
         found[f"metrics.{process}"] = metrics_table([m for m in CATALOGUE if m.processes == {process}])
     found |= {f"command.{name}": options_table(command) for name, command in commands().items()}
     return found

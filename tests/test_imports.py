@@ -11,7 +11,15 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-PURE = ("shadow.stream", "shadow.graders", "shadow.gate", "shadow.records")
+PURE = (
+    "shadow.stream",
+    "shadow.graders",
+    "shadow.gate",
+    "shadow.records",
+    "shadow.notify",
+    "shadow.training",
+    "shadow.suite",
+)
 OURS_FOR_PURE = (
     "shadow.records",
     "shadow.errors",

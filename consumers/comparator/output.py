@@ -23,7 +23,7 @@ class Output:
 
     Args:
         writer: Closed by `close`.
-        run: Run id; every record of the answers topic carries it as header.
+        run: Run id; every record of the answers and pairs topics carries it as header.
         topics: Topic names by `answers`, `pairs`, `dead_letters`.
         process: Who puts a record aside.
         trouble: Told while the producer's queue is full.
@@ -34,6 +34,7 @@ class Output:
     ) -> None:
         self._writer = writer
         self._run = run
+        self._run_header = {"run": run.encode()}
         self._topics = topics
         self._process = process
         self._clock = clock
@@ -41,7 +42,7 @@ class Output:
 
     def pair(self, partition: int, pair: GradedPair) -> None:
         """Write a graded pair."""
-        self._write(self._topics["pairs"], partition, pair.key.encode(), encode(pair))
+        self._write(self._topics["pairs"], partition, pair.key.encode(), encode(pair), self._run_header)
 
     def grade(self, partition: int, ask: AskNow, grade: Grade) -> None:
         """Append a recorded grade, or the mark that it was asked for, beside the pair's answers."""
@@ -89,7 +90,7 @@ class Output:
         self._writer.close()
 
     def _answers(self, partition: int, key: bytes, record: RecordedGrade | Tick) -> None:
-        self._write(self._topics["answers"], partition, key, encode(record), {"run": self._run.encode()})
+        self._write(self._topics["answers"], partition, key, encode(record), self._run_header)
 
     def _write(
         self, topic: str, partition: int, key: bytes, value: bytes, headers: Mapping[str, bytes] | None = None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from shadow.gate.judgement import Judgement
 from shadow.gate.measures import Evidence
+from shadow.gate.noise import Noise
 from shadow.metrics import STATES, VERDICTS, Metrics
 
 
@@ -36,6 +39,26 @@ def publish(metrics: Metrics, run: str, stage: str, window_pairs: int, judgement
                 slice=line.slice,
                 verdict=verdict,
             )
+
+
+def publish_operating(
+    metrics: Metrics, run: str, detectable: Mapping[tuple[str, str], float], noise: Noise | None, budget: float
+) -> None:
+    """Show what the gate can see, and how often it is wrong.
+
+    Args:
+        detectable: The smallest regression that each rule finds, by its name and slice.
+        noise: Alarms among A/A pairs; None where there is no baseline.
+        budget: Share of the blocks that may alarm.
+    """
+    for (rule, slice), regression in detectable.items():
+        metrics.set("shadow_gate_detectable_regression_ratio", regression, run=run, rule=rule, slice=slice)
+    if noise is not None:
+        metrics.set("shadow_gate_baseline_blocks", noise.blocks, run=run)
+        metrics.set("shadow_gate_baseline_alarms", noise.alarms, run=run)
+        metrics.set("shadow_gate_false_alarm_budget_ratio", budget, run=run)
+        if noise.blocks:
+            metrics.set("shadow_gate_false_alarm_ratio", noise.alarms / noise.blocks, run=run)
 
 
 def _publish_slices(metrics: Metrics, run: str, evidence: Evidence) -> None:

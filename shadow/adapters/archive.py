@@ -1,6 +1,7 @@
 """A run as files, so that its evidence outlives Kafka's retention: what replay needs, and what people look at.
 
-    run.json            how the run began, its decisions, its configuration, versions, and rows and SHA-256 of each file
+    run.json            how the run began, its decisions, what people ordered, its configuration, versions, and rows and
+                        SHA-256 of each file
     answers.parquet     the raw records of the run's range: partition, offset, time_us, key, headers, value
     requests.parquet    the same of the requests topic
     pairs.parquet       one row a graded pair, for analysis
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from shadow.errors import BrokenEvidence, Usage
-from shadow.records.decisions import Decision, Routing, Started
+from shadow.records.decisions import Command, Decision, Obeyed, Routing, Started
 from shadow.records.log import LogRecord
 
 FORMAT: Final = 1
@@ -46,6 +47,8 @@ class Manifest:
         replayed: What a replay of the archive gave when it was written.
         versions: Of Shadow and what wrote the files.
         files: Rows, bytes and SHA-256 of each file, by kind.
+        commands: What people ordered.
+        obeyed: From which tile it held.
     """
 
     started: Started
@@ -56,6 +59,8 @@ class Manifest:
     replayed: Mapping[str, Any]
     versions: Mapping[str, str]
     files: Mapping[str, Mapping[str, Any]]
+    commands: tuple[Command, ...] = ()
+    obeyed: tuple[Obeyed, ...] = ()
 
 
 def parquet() -> tuple[Any, Any]:
@@ -133,6 +138,8 @@ def _manifest(tree: Mapping[str, Any]) -> Manifest:
         replayed=tree["replayed"],
         versions=tree["versions"],
         files=tree["files"],
+        commands=tuple(Command(**each) for each in tree.get("commands", ())),
+        obeyed=tuple(Obeyed(**each) for each in tree.get("obeyed", ())),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from shadow.adapters.avro import decode
 from shadow.errors import InvalidRecord
 from shadow.ports import DecisionWriter
-from shadow.records.decisions import Decision, DecisionsRecord, Started
+from shadow.records.decisions import Command, Decision, DecisionsRecord, Obeyed, Started
 from shadow.records.log import LogRecord
 
 
@@ -39,6 +39,6 @@ def decisions_in(records: Sequence[LogRecord]) -> list[DecisionsRecord]:
             content = decode(record.value)
         except InvalidRecord:
             continue  # a newer version's record, or a tombstone: it says nothing about the runs known here
-        if isinstance(content, Started | Decision):
+        if isinstance(content, Started | Decision | Command | Obeyed):
             contents.append(content)
     return contents

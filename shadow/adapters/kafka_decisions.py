@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from shadow.adapters.cloud_events import headers_of_value
 from shadow.adapters.kafka_client import (
     METADATA_S,
     RECORD_BYTES_MAX,
@@ -106,6 +107,9 @@ class KafkaDecisionWriter:
                 return self._try(key, build, doubts)
             except KafkaException as raised:
                 trouble = sentence(error_of(raised))
+            except SystemError as raised:
+                # The client calls `on_delivery` with the exception of being fenced set already, and Python ends that.
+                trouble = f"fenced while the record was acknowledged ({raised})"
             except Unavailable as error:
                 trouble = str(error)
             # 5. Start over with a new producer, after a random time.
@@ -150,9 +154,10 @@ class KafkaDecisionWriter:
             else:
                 failed.append(error)
 
+        headers = headers_of_value(self._topic, value)
         producer.begin_transaction()
         try:
-            producer.produce(self._topic, value, key, 0, on_delivery=on_delivery)
+            producer.produce(self._topic, value, key, 0, headers=list(headers.items()), on_delivery=on_delivery)
         except KafkaException as raised:
             if error_of(raised).code() == KafkaError.MSG_SIZE_TOO_LARGE:
                 raise InvalidRecord(f"a decision of {len(value)} bytes is larger than the producer may send") from None
@@ -162,7 +167,7 @@ class KafkaDecisionWriter:
         if failed or not delivered:
             raise Unavailable(sentence(failed[0]) if failed else "the record was not acknowledged")
         record = record_of(delivered[0])
-        return LogRecord(self._topic, 0, record.offset, record.time_us, key, value)
+        return LogRecord(self._topic, 0, record.offset, record.time_us, key, value, headers)
 
     def _read_to_end(self) -> int:
         """Take over what was written since the last call; returns the end of the topic."""

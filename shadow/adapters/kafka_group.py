@@ -215,17 +215,26 @@ class KafkaGroup:
             self._consumer.resume([place])
         self._waiting = [partition for partition in self._waiting if partition not in partitions]
 
-    def _committed(self, partitions: list[int]) -> dict[int, int]:
-        """Committed offsets; the end of the partition where nothing was committed."""
+    def committed(self, partition: int) -> tuple[int, str] | None:
+        """What the group committed last, offset and note; None where nothing was."""
+        (place,) = self._places([partition])
+        return (place.offset, place.metadata or "") if place.offset >= 0 else None
+
+    def _places(self, partitions: list[int]) -> list[TopicPartition]:
         places = [TopicPartition(self._topic, partition) for partition in partitions]
-        found = asking(
+        found: list[TopicPartition] = asking(
             f"read the offsets of the group {self._group}",
             lambda: self._consumer.committed(places, timeout=METADATA_S),
         )
-        positions = {}
         for place in found:
             if place.error is not None:
                 raise Unavailable(f"kafka could not read the offsets of the group {self._group}: {place.error}")
+        return found
+
+    def _committed(self, partitions: list[int]) -> dict[int, int]:
+        """Committed offsets; the end of the partition where nothing was committed."""
+        positions = {}
+        for place in self._places(partitions):
             if place.offset >= 0:
                 positions[place.partition] = place.offset
             else:
@@ -285,14 +294,17 @@ class KafkaGroup:
         except KafkaException as raised:
             raise unavailable(f"read {self._topic}/{partition} from offset {offset}", raised) from raised
 
-    def commit(self, offsets: Mapping[int, int]) -> None:
-        """Commit next-to-read offsets by partition."""
+    def commit(self, offsets: Mapping[int, int], notes: Mapping[int, str] | None = None) -> None:
+        """Commit next-to-read offsets by partition, each with its note if it has one."""
         foreign = sorted(set(offsets) - set(self._positions))
         if foreign:
             raise Unavailable(f"the partitions {foreign} belong to another member of the group {self._group}")
         if not offsets:
             return
-        places = [TopicPartition(self._topic, partition, offset) for partition, offset in offsets.items()]
+        places = [
+            TopicPartition(self._topic, partition, offset, (notes or {}).get(partition, ""))
+            for partition, offset in offsets.items()
+        ]
         try:
             done = self._consumer.commit(offsets=places, asynchronous=False)
         except KafkaException as raised:

@@ -7,13 +7,16 @@ that says where a running `shadow up` or `shadow demo` keeps its broker and stor
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from shadow.errors import Usage
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 def state_dir() -> Path:
@@ -31,11 +34,13 @@ def save(name: str, document: dict[str, Any]) -> None:
 
 
 def load(name: str) -> dict[str, Any] | None:
-    """Read a document; None where there is none.
+    """Read a document; None where there is none, whatever is asked for as a name.
 
     Raises:
         Usage: If the file is not what `save` wrote.
     """
+    if not _NAME.fullmatch(name):
+        return None  # a path, or what no file system takes; `save` gets only names of runs, and our own
     path = state_dir() / f"{name}.json"
     try:
         content = path.read_bytes()

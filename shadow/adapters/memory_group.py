@@ -22,12 +22,14 @@ class Group:
         members: Instance number by member; a second instance of a member takes the first one's place.
         owners: Member that holds a partition; it stays held until that member has given it up.
         committed: Next offset to read by partition.
+        notes: What was committed beside it.
     """
 
     name: str
     members: dict[str, int] = field(default_factory=dict)
     owners: dict[int, str] = field(default_factory=dict)
     committed: dict[int, int] = field(default_factory=dict)
+    notes: dict[int, str] = field(default_factory=dict)
     instances: int = 0
 
     def join(self, member: str) -> int:
@@ -176,7 +178,7 @@ class MemoryGroup:
         if partition in self._positions:
             self._positions[partition] = offset
 
-    def commit(self, offsets: Mapping[int, int]) -> None:
+    def commit(self, offsets: Mapping[int, int], notes: Mapping[int, str] | None = None) -> None:
         """Commit next-to-read offsets by partition, of owned partitions only."""
         with self._log.changed:
             self._log.check_up()
@@ -186,6 +188,14 @@ class MemoryGroup:
             if foreign:
                 raise Unavailable(f"the partitions {foreign} belong to another member of the group {self._group.name}")
             self._group.committed.update(offsets)
+            self._group.notes.update({partition: (notes or {}).get(partition, "") for partition in offsets})
+
+    def committed(self, partition: int) -> tuple[int, str] | None:
+        """What the group committed last, offset and note; None where nothing was."""
+        with self._log.changed:
+            self._log.check_up()
+            offset = self._group.committed.get(partition)
+            return None if offset is None else (offset, self._group.notes.get(partition, ""))
 
     def close(self) -> None:
         """Give everything up and leave the group."""

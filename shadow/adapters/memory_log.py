@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from shadow.adapters.cloud_events import headers_of_value
 from shadow.adapters.memory_group import Group, MemoryGroup
 from shadow.adapters.memory_handles import MemoryAdmin, MemoryDecisionWriter, MemoryReader, MemoryWriter
 from shadow.errors import BrokenEvidence, Unavailable
@@ -188,7 +189,7 @@ class MemoryLog:
             self.check_up()
             if self._epochs.get(transactional_id) != epoch:
                 return None
-            record = self.append(topic, 0, key, value, None)
+            record = self.append(topic, 0, key, value, headers_of_value(topic, value))
             self._partition(topic, 0).end += 1
             return record
 

@@ -18,7 +18,19 @@ from shadow.adapters.request_writer import request_bytes
 from shadow.errors import InvalidRecord
 from shadow.records.answers import ASKED, OUTCOMES, Answer, Feedback, RecordedGrade, Report, Tick
 from shadow.records.dead_letters import DeadLetter
-from shadow.records.decisions import EXPIRE, HOLD, PROMOTE, ROLLBACK, Decision, Routing, Started
+from shadow.records.decisions import (
+    COMMANDS,
+    EXPIRE,
+    EXTEND,
+    HOLD,
+    PROMOTE,
+    ROLLBACK,
+    Command,
+    Decision,
+    Obeyed,
+    Routing,
+    Started,
+)
 from shadow.records.grades import BROKEN, FAILED, NOT_APPLICABLE, PASSED, Grade
 from shadow.records.made import maker
 from shadow.records.pairs import GradedPair
@@ -33,6 +45,7 @@ _GRADES: Final = frozenset({PASSED, FAILED, NOT_APPLICABLE, BROKEN})
 _RECORDED: Final = _GRADES | {ASKED}
 _VERDICTS: Final = frozenset(VERDICTS)
 _DECISIONS: Final = frozenset({PROMOTE, HOLD, ROLLBACK, EXPIRE})
+_COMMANDS: Final = frozenset(COMMANDS)
 
 
 def _names(record: type[Any]) -> tuple[str, ...]:
@@ -304,10 +317,27 @@ def _decision(row: Row) -> Decision:
 
 def _check_decision(row: Row) -> None:
     _known("decision", row["decision"], _DECISIONS)
-    _ordinal(row, "step")
+    if row["from_stage"] != "offline":
+        _ordinal(row, "step")
+    elif row["step"] != 0:
+        raise _refuse("step", row["step"], "0, since the offline stage is before the run's first step")
     _check_offsets("positions", row["positions"])
     if row["routing"] is not None and not 0.0 <= row["routing"]["share"] <= 1.0:
         raise _refuse("share", row["routing"]["share"], "from 0 to 1")
+
+
+def _check_command(row: Row) -> None:
+    _known("command", row["command"], _COMMANDS)
+    for name in ("command_id", "run", "by", "reason"):
+        if not row[name]:
+            raise InvalidRecord(f"{name} is empty: a command needs a run, a name and a reason")
+    if (row["command"] == EXTEND) != (row["for_s"] > 0):
+        raise _refuse("for_s", row["for_s"], f"of a command {row['command']}")
+
+
+def _check_obeyed(row: Row) -> None:
+    if not row["command_id"]:
+        raise InvalidRecord("command_id is empty, so nothing was obeyed")
 
 
 def _check_dead_letter(row: Row) -> None:
@@ -354,6 +384,8 @@ SHAPES: Final = (
     Shape(GradedPair, _pair_row, _pair, _check_pair, pair_bytes),
     Shape(Started, _flat_row, _started, _check_started),
     Shape(Decision, _decision_row, _decision, _check_decision),
+    Shape(Command, _flat_row, lambda row: Command(**row), _check_command),
+    Shape(Obeyed, _flat_row, lambda row: Obeyed(**row), _check_obeyed),
     Shape(DeadLetter, _flat_row, lambda row: DeadLetter(**row), _check_dead_letter),
 )
 """Every record that stands in a topic."""

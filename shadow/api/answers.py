@@ -13,10 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import queue
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,8 +21,8 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from shadow.adapters.admin import BODY_BYTES_MAX
 from shadow.api.body import json_body
+from shadow.api.clerk import Clerk
 from shadow.api.guard import Guard, Refusal
 from shadow.desk.intake import Desk, Receipt, Rejected
 from shadow.desk.lines import line_from_tree
@@ -38,9 +35,6 @@ log = logging.getLogger("shadow.answers")
 
 TAKE_S: Final = 30.0
 """How long a client waits for the log."""
-WAITING_MAX: Final = 8
-"""Calls that wait for their turn; one more is told to come again."""
-JOIN_S: Final = 2.0
 AGAIN_S: Final = 5
 
 _KEYS: Final = ("run", "answers", "late")
@@ -53,43 +47,12 @@ class _Call:
     with_late: bool
 
 
-class _Clerk:
-    """A thread that owns a desk: calls wait for their turn, and each gets its own result."""
-
-    def __init__(self, open_desk: Callable[[], Desk]) -> None:
-        self._open_desk = open_desk
-        self._calls: queue.SimpleQueue[tuple[Callable[[Desk], Receipt], Future[Receipt]] | None] = queue.SimpleQueue()
-        # A daemon, because a call that waits for Kafka must not hold up the process's end.
-        self._thread = threading.Thread(target=self._run, name="answers", daemon=True)
-        self._thread.start()
-
-    def submit(self, call: Callable[[Desk], Receipt]) -> Future[Receipt]:
-        if self._calls.qsize() >= WAITING_MAX:
-            raise Refusal(429, f"{WAITING_MAX} calls wait already; come again", headers={"retry-after": "1"})
-        future: Future[Receipt] = Future()
-        self._calls.put((call, future))
-        return future
-
-    def stop(self) -> None:
-        self._calls.put(None)
-        self._thread.join(JOIN_S)
-
-    def _run(self) -> None:
-        desk = self._open_desk()
-        try:
-            # Long before the first answer there is time to read what stands in the log.
-            desk.prepare()
-        except (Unavailable, BrokenEvidence) as trouble:
-            log.info("answers of people are read when the first one comes: %s", trouble)
-        while (item := self._calls.get()) is not None:
-            call, future = item
-            if not future.set_running_or_notify_cancel():
-                continue  # whoever called has not waited so long
-            try:
-                future.set_result(call(desk))
-            except BaseException as error:  # noqa: BLE001 - raised again where the call waits
-                future.set_exception(error)
-        desk.close()
+def _prepare(desk: Desk) -> None:
+    """Long before the first answer there is time to read what stands in the log."""
+    try:
+        desk.prepare()
+    except (Unavailable, BrokenEvidence) as trouble:
+        log.info("answers of people are read when the first one comes: %s", trouble)
 
 
 class AnswersApi:
@@ -103,7 +66,7 @@ class AnswersApi:
     def __init__(self, host: str, token: str | None) -> None:
         self._guard = Guard(host, token, "answers are taken")
         self._plan: DeskPlan | None = None
-        self._clerk: _Clerk | None = None
+        self._clerk: Clerk[Desk] | None = None
         self._asks_nobody = ""
 
     def routes(self) -> list[web.RouteDef]:
@@ -122,7 +85,7 @@ class AnswersApi:
         except Usage as reason:
             self._asks_nobody = str(reason)
         else:
-            self._clerk = _Clerk(lambda: Desk(log_, plan, clock))
+            self._clerk = Clerk("answers", lambda: Desk(log_, plan, clock), _prepare)
             self._plan = plan
         try:
             yield
@@ -135,7 +98,7 @@ class AnswersApi:
     async def _post(self, request: web.Request) -> web.Response:
         try:
             self._guard.check(request)
-            call = _call_of(await json_body(request, BODY_BYTES_MAX, "send several"))
+            call = _call_of(await json_body(request))
             receipt = await self._take(call)
         except Refusal as refusal:
             return refusal.response()

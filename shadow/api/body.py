@@ -1,4 +1,4 @@
-"""Read the body of a call on an admin port: JSON, whole, bounded, and in time."""
+"""Read the JSON body of a request to an admin port: bounded in bytes and in time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
+from shadow.adapters.admin import BODY_BYTES_MAX
 from shadow.api.guard import Refusal
 from shadow.gate.strict_json import shown
 
@@ -14,15 +15,15 @@ BODY_S: Final = 30.0
 """How long a body may take to arrive."""
 
 
-async def json_body(request: web.Request, bytes_max: int, remedy: str) -> bytes:
-    """The body's bytes, not decoded.
+async def json_body(request: web.Request, bytes_max: int = BODY_BYTES_MAX, remedy: str = "send several") -> bytes:
+    """The body as it was sent.
 
     Args:
         bytes_max: At most what the admin server reads.
         remedy: What to do where it is larger, as the end of a sentence.
 
     Raises:
-        Refusal: 415 for another content type, 413 for one that is too large, 408 for one that is too slow.
+        Refusal: If it is said to be something else than JSON, is too large, or comes too slowly.
     """
     if request.content_type != "application/json" or "content-encoding" in request.headers:
         said = request.headers.get("content-type", "none")

@@ -123,6 +123,8 @@ def write_archive(log: Log, settings: Settings, run: Run, out: Path, configurati
         manifest = Manifest(
             started=run.started,
             decisions=run.decisions,
+            commands=run.commands,
+            obeyed=run.obeyed,
             configuration=configuration,
             topics=topics,
             ranges=ranges,
@@ -199,12 +201,18 @@ def _replayed(
     source: Archive, settings: Settings, run: Run, topics: dict[str, str], pairs: Path
 ) -> tuple[Replayed, int, tuple[str, ...]]:
     """Replay the archive, and write its graded pairs. Returns what was found, the pairs and what is wrong."""
-    recorded = tuple(each for each in run.decisions if each.step > 0)
+    recorded = run.decisions
     policy = settings.policy()
     roles = list(dict.fromkeys(role for name in policy.comparisons for role in ROLES_BY_COMPARISON[name]))
     file = PairFile(pairs, [spec.name for spec in settings.grader_specs()], roles)
     plan = ReplayPlan(
-        settings, run.started, topics[ANSWERS], topics[REQUESTS], first=run.started.first_tile, recorded=recorded
+        settings,
+        run.started,
+        topics[ANSWERS],
+        topics[REQUESTS],
+        first=run.started.first_tile,
+        recorded=recorded,
+        run=run,
     )
     with closing(file), progress_bar("replay") as progress:
         found = Replay(plan, source, Taps(pair=file.add, progress=progress)).run()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -52,6 +52,8 @@ def serve_attached(
     admin_port: int,
     body: Body,
     routes: Iterable[web.RouteDef] = (),
+    *,
+    for_all: bool = False,
 ) -> int:
     """Serve the admin port, wait for Kafka and for a run, then run the process's own loop until the run ends.
 
@@ -60,6 +62,8 @@ def serve_attached(
     Args:
         body: Gets the run and a flag that is set when the run or the process shall end; returns when it has drained.
         routes: More routes of the admin port.
+        for_all: Whether what it does is done once for all runs of its production, as production's answers are: it
+            begins with whichever run it finds, and goes on until none of them is left.
     """
     readiness = Readiness("waiting for kafka")
     log_ = watched_log(wiring.open_log(settings), metrics.service("kafka"))
@@ -69,13 +73,13 @@ def serve_attached(
 
     def run(stop: threading.Event) -> None:
         while not stop.is_set():
-            started = _found_run(settings, attached.log, readiness, stop)
+            started = _found_run(settings, attached.log, readiness, stop, for_all)
             if started is None:
                 return
             log.info("%s: run %s", name, started.run)
             attached.started = started
             readiness.ready()
-            with _until_decided(settings, attached.log, started, stop) as is_over:
+            with _until_decided(settings, attached.log, started, stop, for_all) as is_over:
                 body(attached, is_over)
             attached.readiness = readiness
             if not stop.is_set():
@@ -87,9 +91,24 @@ def serve_attached(
         admin.stop()
 
 
+def served_run(runs: Sequence[Run], digest: str, production: str | None) -> Run | None:
+    """The unfinished run that a process serves.
+
+    Args:
+        digest: Of its configuration, whose own run comes first.
+        production: Its production, where it serves every run against that one; None: its own run alone.
+    """
+    own = unfinished(runs, digest)
+    if own is not None or production is None:
+        return own
+    return next((run for run in reversed(runs) if run.started.production == production and not run.is_finished), None)
+
+
 @contextmanager
-def _until_decided(settings: Settings, log_: Log, started: Started, stop: threading.Event) -> Iterator[threading.Event]:
-    """A flag that is set once the run has ended, or the process shall end."""
+def _until_decided(
+    settings: Settings, log_: Log, started: Started, stop: threading.Event, for_all: bool
+) -> Iterator[threading.Event]:
+    """A flag that is set once the run, or all that the process serves, has ended, or the process shall end."""
     is_over = threading.Event()
 
     def pass_on() -> None:
@@ -102,10 +121,12 @@ def _until_decided(settings: Settings, log_: Log, started: Started, stop: thread
         try:
             while not is_over.wait(LOOK_S):
                 try:
-                    run = next((run for run in runs_of(writer) if run.name == started.run), None)
+                    runs = runs_of(writer)
                 except Unavailable:
                     continue  # the process's own loop says that Kafka is away
-                if run is not None and run.is_finished:
+                run = next((run for run in runs if run.name == started.run), None)
+                is_needed = for_all and served_run(runs, settings.digest(), settings.run.production) is not None
+                if run is not None and run.is_finished and not is_needed:
                     is_over.set()
         finally:
             writer.close()
@@ -121,7 +142,9 @@ def _until_decided(settings: Settings, log_: Log, started: Started, stop: thread
             thread.join(1.0)
 
 
-def _found_run(settings: Settings, log_: Log, readiness: Readiness, stop: threading.Event) -> Started | None:
+def _found_run(
+    settings: Settings, log_: Log, readiness: Readiness, stop: threading.Event, for_all: bool
+) -> Started | None:
     """Look for an unfinished run until there is one; None if told to stop before."""
     is_said = False
     known: list[Run] = []
@@ -137,7 +160,7 @@ def _found_run(settings: Settings, log_: Log, readiness: Readiness, stop: thread
         while not stop.is_set():
             if not wait_for("kafka", look, stop, readiness):
                 return None
-            run = unfinished(known, settings.digest())
+            run = served_run(known, settings.digest(), settings.run.production if for_all else None)
             if run is not None:
                 return run.started
             if not is_said:

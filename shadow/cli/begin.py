@@ -20,10 +20,11 @@ from shadow.adapters.avro import encode
 from shadow.adapters.decisions import decisions_in
 from shadow.cli.safety import faults_of
 from shadow.errors import Unavailable, Usage
-from shadow.gate.history import Run, next_attempt, runs_in, unfinished
+from shadow.gate.history import Run, runs_in, unfinished
+from shadow.gate.trials import attempt_next, promoted, trials_in
 from shadow.ports import Clock, DecisionWriter, Log, LogAdmin
 from shadow.records.comparisons import BASELINE, CANDIDATE, PRODUCTION
-from shadow.records.decisions import Started
+from shadow.records.decisions import DecisionsRecord, Started
 from shadow.records.log import LogRecord
 from shadow.settings.settings import Settings
 
@@ -66,12 +67,14 @@ def begin(settings: Settings, log: Log, clock: Clock) -> Begun:
 
     def build(records: Sequence[LogRecord]) -> bytes | None:
         # 1. The run that is going on, or the next attempt.
-        runs = runs_in(decisions_in(records))
+        known = decisions_in(records)
+        runs = runs_in(known)
         going_on = unfinished(runs, settings.digest())
         if going_on is not None:
             found[:] = [Begun(going_on.started, is_new=False)]
             return None
-        attempt = next_attempt(runs, settings.run.candidate, settings.run.production)
+        attempt = attempt_next(known, settings.run.candidate, settings.run.production)
+        _refuse_untried(settings, known, attempt)
         found[:] = [Begun(_started(settings, log, admin, clock, attempt), is_new=True)]
         # 4. Written by the caller of this function, in the same transaction.
         return encode(found[0].started)
@@ -96,6 +99,19 @@ def _place_production(settings: Settings, admin: LogAdmin, requests_from: Sequen
 def transactional_id(settings: Settings) -> str:
     """The id that all writers of the decisions topic share."""
     return f"shadow.{settings.topics.decisions}"
+
+
+def _refuse_untried(settings: Settings, known: Sequence[DecisionsRecord], attempt: int) -> None:
+    """Refuse a run whose offline stage has not promoted it."""
+    run = settings.run_name(attempt)
+    if settings.stages.offline is None or promoted(known, run, settings.digest()) is not None:
+        return
+    last = next((trial.decision for trial in reversed(trials_in(known)) if trial.digest == settings.digest()), None)
+    newest = f" (its newest decision is {last.decision} for {last.run})" if last is not None else ""
+    raise Usage(
+        f"stages.offline is configured and has not promoted {run}{newest}; run `shadow offline SUITE -c FILE` with "
+        "this configuration first"
+    )
 
 
 def _started(settings: Settings, log: Log, admin: LogAdmin, clock: Clock, attempt: int) -> Started:

@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from shadow.records.comparisons import BASELINE_PRODUCTION, CANDIDATE_HUMAN
+from shadow.records.decisions import PROMOTE
+from shadow.settings.units import duration_text
 
 STYLES = {"PASS": "green", "UNDECIDED": "yellow", "BROKEN": "magenta", "FAIL": "bold red"}
 SHORT_VERDICTS = {"PASS": "pass", "UNDECIDED": "open", "BROKEN": "BROKEN", "FAIL": "FAIL"}
@@ -30,10 +32,28 @@ def run_panel(document: Mapping[str, Any], note: str = "") -> RenderableType:
         parts.append(rules_table(judgement))
         if document.get("decision") is None:
             parts.append(_conditions(judgement))
-    parts.append(decision_text(document))
+    parts += [*people_lines(document), decision_text(document)]
     if note:
         parts.append(Text(note, style="dim"))
     return Group(*parts)
+
+
+def people_lines(document: Mapping[str, Any]) -> list[RenderableType]:
+    """Who holds the run, since when and why, and what else people ordered that is not obeyed yet."""
+    people = document.get("people") or {}
+    lines: list[RenderableType] = [
+        Text(f"held by {each['told']}; `shadow resume` ends it", style="bold magenta")
+        for each in people.get("holds", ())
+    ]
+    for each in people.get("pending", ()):
+        waits = "the gate obeys it soon"
+        if each["command"] == PROMOTE and people.get("confirmed_by") is None:
+            waits = f"the gate, or another person who confirms {each['command_id']}, is waited for"
+        lines.append(Text(f"{each['command']} ordered by {each['told']}; {waits}", style="magenta"))
+    if people.get("extended_s"):
+        longer = duration_text(people["extended_s"] * 1_000_000)
+        lines.append(Text(f"its longest age was extended by {longer}", style="dim"))
+    return lines
 
 
 def _head(document: Mapping[str, Any]) -> Text:
@@ -131,18 +151,18 @@ def _fixed(value: float | None) -> str:
 
 
 def explanation(document: Mapping[str, Any], note: str = "") -> RenderableType:
-    """Why: the decision or what holds it, then what blocks, then each rule with have, need and verdict."""
+    """Why: the decision or what holds it, what blocks, then each rule with have, need, verdict and what flips it."""
     rows = document.get("explain", [])
     conditions = [row for row in rows if row["verdict"] in ("met", "not met")]
     rules = [row for row in rows if row["verdict"] not in ("met", "not met")]
     unmet = [row for row in conditions if row["verdict"] == "not met"]
     is_decided = document.get("decision") is not None
-    parts: list[RenderableType] = [_head(document), decision_text(document), Text()]
+    parts: list[RenderableType] = [_head(document), *people_lines(document), decision_text(document), Text()]
     if rows:
         parts.append(Text(f"conditions of evidence: {len(conditions) - len(unmet)} of {len(conditions)} met"))
         if not is_decided:
-            parts.append(_reasons(unmet, with_eta=True))
-        parts += [Text(), Text("rules, those that block a promotion first"), _reasons(rules, with_eta=not is_decided)]
+            parts.append(_reasons(unmet, is_open=True))
+        parts += [Text(), Text("rules, those that block a promotion first"), _reasons(rules, is_open=not is_decided)]
     rollback = document.get("judgement", {}).get("rollback")
     if rollback:
         parts.append(
@@ -152,24 +172,60 @@ def explanation(document: Mapping[str, Any], note: str = "") -> RenderableType:
                 style="dim",
             )
         )
+    suspects = document.get("suspects", [])
+    if suspects:
+        named = ", ".join(f"{each['id']} {each['log_e']:.2f}{'*' * each['is_named']}" for each in suspects)
+        star = " (*: named by e-BH)" if any(each["is_named"] for each in suspects) else ""
+        parts.append(Text(f"evidence against the candidate, log e, strongest first: {named}{star}", style="dim"))
+    noise = document.get("noise")
+    if noise:
+        told = f"{noise['alarms']:,} of {noise['blocks']:,} blocks of 1,000 pairs"
+        most = f"at most {noise['budget']:.2%} may"
+        parts.append(Text(f"false alarms between production and its baseline: {told}; {most}", style="dim"))
+    if document.get("history", {}).get("points"):
+        parts += [Text(), history(document["history"], document.get("judgement", {}))]
     if note:
         parts.append(Text(note, style="dim"))
     return Group(*parts)
 
 
-def _reasons(rows: Sequence[Mapping[str, Any]], *, with_eta: bool) -> Table:
-    """One paragraph a row: its verdict and the sentence with the numbers."""
+def _reasons(rows: Sequence[Mapping[str, Any]], *, is_open: bool) -> Table:
+    """One paragraph a row: its verdict, the sentence with the numbers, what is missing and what would flip it."""
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for row in rows:
-        eta = f"; at today's rate there in {_duration(row['eta_s'])}" if with_eta and row["eta_s"] else ""
-        table.add_row(Text(row["verdict"], style=STYLES.get(row["verdict"], "yellow")), row["reason"] + eta)
+        told = row["reason"]
+        if is_open and row.get("missing"):
+            told += f"; missing: {row['missing']}, {row['when']}"
+        if row.get("flip"):
+            told += f"; flips to {row['flip']}"
+        paragraph = Text(told)
+        if row["verdict"] in STYLES:
+            paragraph.append(f"\nhave {row['have']}; need {row['need']}", style="dim")
+        table.add_row(Text(row["verdict"], style=STYLES.get(row["verdict"], "yellow")), paragraph)
     return table
 
 
-def _duration(seconds: float) -> str:
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s"
+HISTORY_WIDTH = 40
+MARKS = {"P": ("+", "green"), "U": ("·", "yellow"), "B": ("!", "magenta"), "F": ("x", "bold red")}
+LEVELS = "▁▂▃▄▅▆▇█"
+
+
+def history(found: Mapping[str, Any], judgement: Mapping[str, Any]) -> RenderableType:
+    """How the verdict came about: a row of marks a rule and one of the rollback process, over the log's time."""
+    points = found["points"]
+    last = len(points) - 1
+    width = min(len(points), HISTORY_WIDTH)
+    shown = [points[round(column * last / max(width - 1, 1))] for column in range(width)]
+    table = Table(box=None, padding=(0, 1, 0, 0), show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True, max_width=38)
+    table.add_column(no_wrap=True)
+    for index, name in enumerate(found["rules"]):
+        table.add_row(name, Text.assemble(*(MARKS[point["verdicts"][index]] for point in shown)))
+    need = judgement.get("rollback", {}).get("need") or 1.0
+    levels = (min(max(point["log_e"] / need, 0.0), 1.0) for point in shown)
+    table.add_row("rollback process", "".join(LEVELS[round(level * (len(LEVELS) - 1))] for level in levels))
+    begin, end = (time.strftime("%m-%d %H:%M", time.localtime(points[at]["at_us"] / 1e6)) for at in (0, last))
+    table.add_row("", f"{begin} {end:>{max(width - len(begin) - 1, len(end))}}" if last else begin)
+    return Group(Text("history: + pass, · open, ! BROKEN, x FAIL"), table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ from rich.text import Text
 
 from shadow.adapters.kafka import KafkaLog
 from shadow.adapters.logs import configure
+from shadow.adapters.webhook import checked, resolved
 from shadow.cli import wiring
 from shadow.cli.exits import BROKEN, DONE, checked_output, exiting
+from shadow.cli.notify import target_of
 from shadow.cli.safety import EVIDENCE, topic_faults, topic_risks, unequal
 from shadow.errors import Unavailable, Usage
 from shadow.ports import TopicState
@@ -49,12 +52,12 @@ def doctor(
     config: Config = Path("shadow.yaml"),
     output: Annotated[str, typer.Option("--output", "-o", help="table or json")] = "table",
 ) -> int:
-    """Say what is reachable and what is wrong: configuration, Kafka, its topics, Redis, the models."""
+    """Say what is reachable and what is wrong: configuration, Kafka, its topics, Redis, the models, who is told."""
     checked_output(output)
     configure("text", "error")
     settings = wiring.settings_from(config)
     findings = [Finding("configuration", True, f"{config}: right"), *_kafka(settings), *_redis(settings)]
-    findings += _models(settings)
+    findings += [*_models(settings), *endpoint_findings(settings)]
     if output == "json":
         rows = [{"subject": each.subject, "right": each.is_right, "text": each.text} for each in findings]
         typer.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
@@ -137,3 +140,18 @@ def _models(settings: Settings) -> Iterator[Finding]:
                 yield Finding(subject, True, f"{address} accepts connections")
         except OSError as error:
             yield Finding(subject, False, f"{address} cannot be reached: {error.strerror or error}")
+
+
+def endpoint_findings(settings: Settings) -> Iterator[Finding]:
+    """Who is told: secrets that are there, and names that lead to allowed addresses. Nothing is sent."""
+    for name, endpoint in settings.notify.endpoints.items() if settings.notify is not None else ():
+        parts = urlsplit(endpoint.url)
+        host, subject = parts.hostname or "", f"notify.endpoints.{name}"
+        try:
+            target = target_of(name, endpoint)
+            addresses = checked(target, host, asyncio.run(resolved(host, parts.port or 443)))
+        except (Usage, OSError) as trouble:
+            said = trouble.strerror if isinstance(trouble, OSError) and trouble.strerror else str(trouble)
+            yield Finding(subject, False, said if host in said or subject in said else f"{host}: {said}")
+            continue
+        yield Finding(subject, True, f"{host} is {', '.join(map(str, addresses))}")

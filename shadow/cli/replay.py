@@ -109,7 +109,7 @@ def _taken(name: str | None, config: Path | None, other: Path | None, folder: Pa
     if folder is not None:
         manifest, source = open_archive(folder)
         settings = _archived_settings(manifest, config)
-        run = Run(manifest.started, manifest.decisions)
+        run = Run(manifest.started, manifest.decisions, manifest.commands, manifest.obeyed)
         if name is not None and name != run.name:
             raise Usage(f"{folder} holds the run {run.name}, not {name!r}")
         _check_digest(settings, run, str(config or folder))
@@ -179,10 +179,13 @@ def recompute(taken: Taken, *, regrade: bool, first: int | None, last: str | Non
         requests=taken.settings.topics.requests if taken.manifest is None else taken.manifest.topics["requests"],
         first=begin if is_backtest else started.first_tile,
         last=_last_tile(run, begin, last or (END if is_backtest or recorded is None else DECISION)),
-        recorded=() if is_backtest else tuple(each for each in run.decisions if each.step > 0),
+        recorded=() if is_backtest else run.decisions,
         decides=is_backtest,
         graders=frozenset(spec.name for spec in settings.grader_specs()) if is_backtest else None,
+        run=None if is_backtest else run,
     )
+    if is_backtest and run.commands:
+        comparison.notes.append(f"{len(run.commands)} commands of people are left out: only the evidence is judged")
     with progress_bar("replay") as progress:
         if is_backtest:
             replayed = Replay(plan, taken.source, Taps(progress=progress)).run()

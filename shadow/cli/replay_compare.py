@@ -251,7 +251,7 @@ def compare_decisions(was: Decision, now: Decision | None, into: Comparison) -> 
     if now is None:
         into.add(Difference("decision", was.tile, "decision", was.decision, "hold"))
         return
-    for name in ("decision", "tile", "tiles_digest", "positions", "culprits", "reason"):
+    for name in ("decision", "tile", "tiles_digest", "positions", "culprits", "reason", "command_id"):
         before, after = getattr(was, name), getattr(now, name)
         if before != after:
             into.add(Difference("decision", was.tile, name, _shown(before), _shown(after)))

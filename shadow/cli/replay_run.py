@@ -20,11 +20,12 @@ from shadow.cli import wiring
 from shadow.cli.refold import fold_record
 from shadow.cli.replay_log import Reading, Records, RequestsByOffset, Source, answers_by_offset, ends_of
 from shadow.errors import BrokenEvidence
-from shadow.gate.history import PROMOTED_ELSEWHERE
+from shadow.gate.commands import obeying, order_of, under_hold
+from shadow.gate.history import PROMOTED_ELSEWHERE, Run
 from shadow.gate.judgement import Judgement
 from shadow.gate.run import RunState, advance, decide, fold_tile, judge_tile, lagging_tiles
 from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_name
-from shadow.records.decisions import EXPIRE, HOLD, Decision, Started
+from shadow.records.decisions import EXPIRE, HOLD, ROLLBACK, Decision, Started
 from shadow.records.log import LogRecord
 from shadow.records.pairs import GradedPair
 from shadow.records.tallies import ClosedTile, Tally
@@ -71,6 +72,7 @@ class ReplayPlan:
         first: First tile that the gate folds.
         last: Last one; None: as far as the log goes.
         graders: Graders whose recorded grades count; None for all.
+        run: What people ordered, and from which tile it held; None: nobody did, as in a back-test.
     """
 
     settings: Settings
@@ -82,6 +84,7 @@ class ReplayPlan:
     recorded: tuple[Decision, ...] = ()
     decides: bool = False
     graders: frozenset[str] | None = None
+    run: Run | None = None
 
 
 @dataclass(slots=True)
@@ -271,7 +274,7 @@ class Replay:
             return
         if state.latched:
             return
-        found.judgement = judge_tile(state, attempt=self._plan.started.attempt)
+        found.judgement = self._let_stand(self._judged(freshness_s=0.0))
         if found.judgement.decision == HOLD:
             return
         if self._plan.decides:
@@ -287,19 +290,40 @@ class Replay:
         The log does not tell two things: how fresh the tile was, and that the run's longest age was over. Both are
         taken from the record; everything else is recomputed.
         """
-        state, attempt = self.found.state, self._plan.started.attempt
+        state, run = self.found.state, self._plan.run or Run(self._plan.started, ())
         freshness_s = freshness_of(recorded)
-        judgement = judge_tile(state, attempt=attempt, freshness_s=freshness_s)
+        judgement = self._let_stand(self._judged(freshness_s=freshness_s))
+        order = order_of(run, recorded.command_id) if recorded.command_id else None
         has_expired = recorded.decision == EXPIRE and (
-            recorded.decided_us >= self._plan.started.expires_us or recorded.reason.startswith(PROMOTED_ELSEWHERE)
+            recorded.decided_us >= run.expires_us or recorded.reason.startswith(PROMOTED_ELSEWHERE)
         )
-        if judgement.decision == HOLD and has_expired and recorded.reason.endswith(judgement.reason):
+        if order is not None and judgement.decision != ROLLBACK:
+            judgement = obeying(self._judged(freshness_s=freshness_s, with_bounds=True), order)
+        elif judgement.decision == HOLD and has_expired and recorded.reason.endswith(judgement.reason):
             # The gate adds bounds to a held judgement only when it also shows it.
             with_bounds = any(line.get("upper") is not None for line in _part(recorded, "judgement").get("rules", ()))
-            judgement = judge_tile(state, attempt=attempt, freshness_s=freshness_s, with_bounds=with_bounds)
+            judgement = self._let_stand(self._judged(freshness_s=freshness_s, with_bounds=with_bounds))
             judgement = dataclasses.replace(judgement, decision=EXPIRE, reason=recorded.reason)
         made = decide(state, judgement, positions=self.found.positions, decided_us=recorded.decided_us)
+        if made is not None and order is not None:
+            made = dataclasses.replace(made, command_id=order.command.command_id)
         return judgement, made
+
+    def _judged(self, *, freshness_s: float, with_bounds: bool = False) -> Judgement:
+        """The evidence of the last tile, with the extensions that held there."""
+        state, run = self.found.state, self._plan.run
+        return judge_tile(
+            state,
+            attempt=self._plan.started.attempt,
+            freshness_s=freshness_s,
+            with_bounds=with_bounds,
+            extended_s=run.extended_s_at(state.folded) if run is not None else 0,
+        )
+
+    def _let_stand(self, judgement: Judgement) -> Judgement:
+        """What the holds of people let stand of it."""
+        run = self._plan.run
+        return under_hold(run, self.found.state.folded, judgement) if run is not None else judgement
 
     def _check_end(self, ends: list[int]) -> None:
         last, folded = self._plan.last, self.found.state.folded

@@ -21,6 +21,7 @@ from shadow.cli.begin import comparator_group, transactional_id, worker_group
 from shadow.cli.exits import exiting
 from shadow.gate.history import Run
 from shadow.metrics import Metrics
+from shadow.ports import DecisionWriter
 from shadow.records.answers import EVERY_RUN
 from shadow.records.comparisons import PRODUCTION
 from shadow.settings.settings import Settings
@@ -78,7 +79,7 @@ def worker(
         worker_.run(stop)
 
     port = settings.admin.worker if admin_port is None else admin_port
-    return serve_attached("worker", settings, metrics, port, body)
+    return serve_attached("worker", settings, metrics, port, body, for_all=role == PRODUCTION)
 
 
 def comparator(
@@ -131,26 +132,45 @@ def gate(
 ) -> int:
     """Judge closed tiles in order and decide once."""
     from consumers.gate import Gate
+    from shadow.api.alerts import AlertsApi
     from shadow.api.answers import AnswersApi
     from shadow.api.feedback import FeedbackApi
+    from shadow.api.guard import Guard
     from shadow.cli.answers import plan_of
 
     settings = begun(config, log_format, log_level)
     metrics = Metrics("gate")
-    answers = AnswersApi(settings.admin.host, settings.admin.bearer())
-    feedback = FeedbackApi(settings.admin.host, settings.admin.bearer(), metrics, WallClock())
+    admin = settings.admin
+    answers = AnswersApi(admin.host, admin.bearer())
+    alerts = AlertsApi(
+        Guard(admin.host, admin.bearer(), "alerts are taken"), admin.alert_label, four_eyes=admin.four_eyes
+    )
+    feedback = FeedbackApi(admin.host, admin.bearer(), metrics, WallClock())
 
     def body(attached: Attached, stop: threading.Event) -> None:
         store = watched_store(wiring.open_store(settings), metrics.service("redis"))
-        writer = attached.log.decisions(settings.topics.decisions, transactional_id(settings))
+        run, clock = attached.started, WallClock()
+
+        def open_writer() -> DecisionWriter:
+            return attached.log.decisions(settings.topics.decisions, transactional_id(settings))
+
+        writer = open_writer()
         gate_ = Gate(
-            attached.started, settings.policy(), store, writer, metrics, WallClock(), upstream=settings.live_upstream()
+            run,
+            settings.policy(),
+            store,
+            writer,
+            metrics,
+            clock,
+            upstream=settings.live_upstream(),
+            four_eyes=admin.four_eyes,
         )
         attached.readiness = gate_.readiness
         try:
-            topic, partitions = settings.topics.answers, len(attached.started.answers_from)
+            topic, partitions = settings.topics.answers, len(run.answers_from)
             with (
-                answers.serving(attached.log, lambda: plan_of(settings, Run(attached.started, ())), WallClock()),
+                answers.serving(attached.log, lambda: plan_of(settings, Run(run, ())), clock),
+                alerts.serving(run.run, open_writer, clock),
                 feedback.serving(attached.log, topic, partitions),
             ):
                 gate_.run(stop)
@@ -159,7 +179,8 @@ def gate(
             store.close()
 
     port = settings.admin.gate if admin_port is None else admin_port
-    return serve_attached("gate", settings, metrics, port, body, [*answers.routes(), *feedback.routes()])
+    routes = [*answers.routes(), *alerts.routes(), *feedback.routes()]
+    return serve_attached("gate", settings, metrics, port, body, routes)
 
 
 def begun(config: Path, log_format: str, log_level: str) -> Settings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,16 +16,21 @@ from rich.table import Table
 
 from consumers.loop import WallClock
 from shadow.adapters import last_known
+from shadow.adapters.decisions import decisions_in
 from shadow.adapters.logs import configure
 from shadow.cli import wiring
 from shadow.cli.begin import begin, runs_of, transactional_id
 from shadow.cli.display import explanation, run_panel
+from shadow.cli.examples import examples_of, examples_panel
 from shadow.cli.exits import BROKEN, BY_DECISION, UNDECIDED, checked_output, exiting
+from shadow.cli.pair_shown import json_text
 from shadow.cli.safety import faults_of, risks_of
 from shadow.cli.view import View, last_known_view, view_or_last_known
 from shadow.errors import ShadowError, Unavailable, Usage
-from shadow.gate.history import Run
+from shadow.gate.history import Run, runs_in
+from shadow.gate.trials import not_begun
 from shadow.ports import Log
+from shadow.records.decisions import PROMOTE
 from shadow.settings.settings import Settings
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="The configuration file.", metavar="FILE")]
@@ -119,15 +124,28 @@ def status(
     return _exit_code(view)
 
 
-def explain(run: RunName = None, config: Config = None, output: Output = "table") -> int:
+def explain(
+    run: RunName = None,
+    config: Config = None,
+    examples: Annotated[
+        bool, typer.Option("--examples", help="And up to five pairs for each rule that has not passed; needs -c.")
+    ] = False,
+    output: Output = "table",
+) -> int:
     """Say why: have, need and verdict of each rule, what blocks, and what would be needed."""
     checked_output(output)
     with _viewer(config, run) as look:
         view = look()
-    if output == "json":
+    found = examples_of(config, view.document) if examples else None
+    if output == "json" and found is not None:
+        typer.echo(json_text({**view.document, "is_live": view.is_live, **found.tree()}))
+    elif output == "json":
         _print_json({**view.document, "is_live": view.is_live})
     else:
-        Console(highlight=False).print(explanation(view.document, view.note))
+        console = Console(highlight=False)
+        console.print(explanation(view.document, view.note))
+        if found is not None:
+            console.print(examples_panel(found))
     return _exit_code(view)
 
 
@@ -188,9 +206,16 @@ def _find(known: list[Run], name: str | None, settings: Settings) -> Run:
 
 def _runs_of_kafka(config: Path) -> list[dict[str, Any]]:
     rows = []
-    for run in _runs(wiring.settings_from(config)):
+    settings = wiring.settings_from(config)
+    with closing(wiring.open_log(settings).decisions(settings.topics.decisions, transactional_id(settings))) as writer:
+        known = decisions_in(writer.read())
+    for run in runs_in(known):
         last = run.decisions[-1] if run.decisions else None
         rows.append(_row(run.name, run.stage, run.started.attempt, last))
+    for name, trials in not_begun(known).items():
+        decision = trials[-1].decision
+        stage = "offline" if decision.decision == PROMOTE else decision.to_stage
+        rows.append(_row(name, stage, trials[-1].attempt, decision))
     return rows
 
 

@@ -61,7 +61,7 @@ def up(
             return 0
         typer.echo(f"run {started.run}; `shadow status -c {config} --watch` shows its progress; Ctrl-C stops", err=True)
         supervisor = stack.enter_context(Supervisor())
-        for name, arguments in _processes(settings):
+        for name, arguments in processes_of(settings):
             command = shadow_command(*arguments, "--config", str(config), "--log-format", log_format)
             supervisor.start(name, command, {**environment, "SHADOW_MEMBER": f"up-{name}"})
         while not stop.wait(1.0):
@@ -69,10 +69,12 @@ def up(
     return 0
 
 
-def _processes(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
+def processes_of(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Name and arguments of each process: one of each kind, ingest where it is configured, and more workers."""
     for name in ROLES:
         yield name, (name,)
+    if settings.notify is not None:
+        yield "notifier", ("notifier",)
     if settings.ingest is not None:
         yield "ingest", ("ingest", "--admin-port", "0")
     for role in (PRODUCTION, BASELINE):

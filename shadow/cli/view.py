@@ -11,6 +11,7 @@ import orjson
 
 from shadow.adapters import last_known
 from shadow.errors import Unavailable, Usage
+from shadow.gate.commands import people_tree
 from shadow.gate.history import Run
 from shadow.ports import Store
 from shadow.records.comparisons import CANDIDATE_PRODUCTION, tile_of_name
@@ -50,6 +51,7 @@ def live_view(store: Store, run: Run) -> dict[str, Any]:
     view.setdefault("candidate", started.candidate)
     view.setdefault("production", started.production)
     view.setdefault("stage", run.stage)
+    view["people"] = people_tree(run)
     view["running"] = running_counts(store, started.run, len(started.answers_from))
     return view
 

@@ -17,10 +17,10 @@ from shadow.adapters.kafka_client import BATCH_ROOM_BYTES, RECORD_BYTES_MAX, REC
 from shadow.adapters.redis import RedisStore
 from shadow.errors import Usage
 from shadow.graders.grader import Grader, build
-from shadow.records.comparisons import BASELINE, CANDIDATE, CANDIDATE_PRODUCTION, HUMAN
+from shadow.records.comparisons import BASELINE, BASELINE_PRODUCTION, CANDIDATE, CANDIDATE_PRODUCTION, HUMAN
 from shadow.records.decisions import Started
 from shadow.records.log import LogRecord
-from shadow.records.policy import Agreement, Policy, Rule, comparison_of, graders_named
+from shadow.records.policy import Agreement, NoRegression, Policy, Rule, comparison_of, graders_named
 from shadow.records.requests import MirroredRequest
 from shadow.settings.loader import load
 from shadow.settings.settings import Settings
@@ -122,6 +122,9 @@ def counting_of(policy: Policy, graders: Sequence[Grader]) -> dict[str, Counting
 
 def _counting_of(comparison: str, rules: Sequence[Rule], graders: Sequence[Grader]) -> Counting:
     own = [rule for rule in rules if comparison_of(rule) == comparison]
+    repeated = _repeated_in(rules) if comparison == BASELINE_PRODUCTION else {}
+    # A second answer is not worth a call of a grading service.
+    again = tuple(grader for grader in graders if grader.name in repeated and not grader.is_recorded)
     if comparison != CANDIDATE_PRODUCTION:
         # People and baselines are graded by what their rules name; production by everything that is configured.
         named = {name for rule in own for name in graders_named(rule)}
@@ -130,7 +133,18 @@ def _counting_of(comparison: str, rules: Sequence[Rule], graders: Sequence[Grade
         tuple(graders),
         Tallier(own, {grader.name: grader.slices for grader in graders}),
         tuple(rule for rule in own if isinstance(rule, Agreement)),
+        again,
+        repeated,
     )
+
+
+def _repeated_in(rules: Sequence[Rule]) -> dict[str, frozenset[str]]:
+    """Slices in which the baseline's grades count, by grader: where a `no_regression` holds the candidate's."""
+    found: dict[str, frozenset[str]] = {}
+    for rule in rules:
+        if isinstance(rule, NoRegression) and comparison_of(rule) == CANDIDATE_PRODUCTION:
+            found[rule.grader] = found.get(rule.grader, frozenset()) | {rule.slice}
+    return found
 
 
 def fold_spec(settings: Settings, started: Started, partition: int = 0) -> FoldSpec:

@@ -173,10 +173,9 @@ class RunState:
         """Age of the stage that the run is in."""
         return self.age_of(self.current)
 
-    @property
-    def tiles_longest_age(self) -> int:
-        """T: tiles in the longest age of the stage that the run is in."""
-        return self.current.tiles_longest_age(self.policy.tile_us)
+    def tiles_longest_age(self, extended_s: int = 0) -> int:
+        """T: tiles in the longest age of the stage that the run is in, with what people added to it."""
+        return self.current.tiles_longest_age(self.policy.tile_us, extended_s)
 
     @property
     def freshness_s_max(self) -> float:
@@ -240,7 +239,9 @@ def fold_tile(
     return state
 
 
-def judge_tile(state: RunState, *, attempt: int = 1, freshness_s: float = 0.0, with_bounds: bool = False) -> Judgement:
+def judge_tile(
+    state: RunState, *, attempt: int = 1, freshness_s: float = 0.0, with_bounds: bool = False, extended_s: int = 0
+) -> Judgement:
     """Judge the totals after the last tile folded; the stage's age is the log's.
 
     In `canary` the shadow stage's rollback process may decide too; the judgement is then that stage's.
@@ -249,16 +250,19 @@ def judge_tile(state: RunState, *, attempt: int = 1, freshness_s: float = 0.0, w
         attempt: Ordinal of the run among those of its candidate and production.
         freshness_s: Age of the last tile's end; it may hold the gate, so a replay passes 0.
         with_bounds: Whether lines carry confidence bounds while the gate holds; a decision always does.
+        extended_s: Seconds that people added to the longest age, as far as they hold at this tile.
     """
-    judgement = _judged(state, state.current, attempt, freshness_s, with_bounds)
+    judgement = _judged(state, state.current, attempt, freshness_s, with_bounds, extended_s)
     for stage in state.stages.values():
         if stage is not state.current and judgement.decision != ROLLBACK:
-            former = _judged(state, stage, attempt, freshness_s, with_bounds=False)
+            former = _judged(state, stage, attempt, freshness_s, False, extended_s)
             judgement = former if former.decision == ROLLBACK else judgement
     return judgement
 
 
-def _judged(state: RunState, stage: StageState, attempt: int, freshness_s: float, with_bounds: bool) -> Judgement:
+def _judged(
+    state: RunState, stage: StageState, attempt: int, freshness_s: float, with_bounds: bool, extended_s: int
+) -> Judgement:
     seen = state.seen_by(stage)
     log_sr, parts = stage.detected(seen)
     evidence = stage.evidence(state.totals, state.others, state.age_of(stage))
@@ -268,8 +272,8 @@ def _judged(state: RunState, stage: StageState, attempt: int, freshness_s: float
         return judge(
             stage.compiled,
             evidence,
-            expires_s=stage.longest_s,
-            tiles_longest_age=stage.tiles_longest_age(state.policy.tile_us),
+            expires_s=stage.extended(extended_s),
+            tiles_longest_age=stage.tiles_longest_age(state.policy.tile_us, extended_s),
             freshness_s_max=state.freshness_s_max,
             detector=parts,
             with_bounds=with_bounds,

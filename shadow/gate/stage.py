@@ -64,9 +64,13 @@ class StageState:
         """Pairs within the policy's window."""
         return sum(pairs for _, pairs in self.window)
 
-    def tiles_longest_age(self, tile_us: int) -> int:
-        """T: tiles in the stage's longest age."""
-        return math.ceil(self.longest_s * 1_000_000 / tile_us)
+    def extended(self, extended_s: int) -> float:
+        """The stage's longest age with what people added to it, seconds; a stage of a fixed length keeps it."""
+        return self.longest_s + (extended_s if self.compiled.stage.for_s is None else 0)
+
+    def tiles_longest_age(self, tile_us: int, extended_s: int = 0) -> int:
+        """T: tiles in the same."""
+        return math.ceil(self.extended(extended_s) * 1_000_000 / tile_us)
 
     def forget(self) -> None:
         """The totals changed: what was derived from them is made anew."""

@@ -77,7 +77,7 @@ class Graded:
         """
         text = self._text
         if text is None:
-            text = _text_of(self.body, self.headers)
+            text = text_of(self.body, self.headers)
             _keep_text(self, text)
         return text
 
@@ -149,7 +149,8 @@ class Grader(Protocol):
         """The grade in the reply to what `grade` asked."""
 
 
-def _text_of(body: bytes, headers: Mapping[str, str]) -> str:
+def text_of(body: bytes, headers: Mapping[str, str]) -> str:
+    """The text of an answer's body, as `Graded.text` says; raises as it does."""
     body = inflated(body, headers)
     if _is_stream(headers, body):
         return _stream_text(body)

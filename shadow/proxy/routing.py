@@ -19,7 +19,7 @@ from typing import Final
 
 from shadow.errors import ShadowError
 from shadow.proxy.sampling import u_of
-from shadow.records.decisions import Decision, DecisionsRecord, Started
+from shadow.records.decisions import ROLLBACK, Command, Decision, DecisionsRecord, Started
 
 _log = logging.getLogger("shadow.proxy")
 
@@ -55,7 +55,8 @@ class Route:
 def route_in(records: Iterable[DecisionsRecord], production: str) -> Route | None:
     """The route in force after these records; None where production serves everything.
 
-    One run at a time has live traffic: while one has, what others decide changes nothing.
+    One run at a time has live traffic: while one has, what others decide changes nothing. A person's rollback ends a
+    run's live traffic for good, whether its gate is there to obey or not.
 
     Args:
         records: Of `shadow-decisions`, in order.
@@ -67,7 +68,13 @@ def route_in(records: Iterable[DecisionsRecord], production: str) -> Route | Non
         if isinstance(record, Started):
             if record.production == production:
                 candidates[record.run] = record.candidate
-        elif record.run in candidates and (route is None or route.run == record.run):
+        elif record.run not in candidates:
+            continue
+        elif isinstance(record, Command):
+            if record.command == ROLLBACK:
+                del candidates[record.run]
+                route = None if route is not None and route.run == record.run else route
+        elif isinstance(record, Decision) and (route is None or route.run == record.run):
             route = _route_of(record, candidates[record.run])
     return route
 

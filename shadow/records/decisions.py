@@ -1,4 +1,4 @@
-"""What stands in `shadow-decisions`: how runs begin and what was decided. Kafka's copy is the truth."""
+"""What stands in `shadow-decisions`: how runs begin, what was decided, what people ordered. Kafka is the truth."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ PROMOTE: Final = "promote"
 HOLD: Final = "hold"
 ROLLBACK: Final = "rollback"
 EXPIRE: Final = "expire"
+RESUME: Final = "resume"
+EXTEND: Final = "extend"
+
+COMMANDS: Final = (HOLD, RESUME, PROMOTE, ROLLBACK, EXTEND)
+"""What a person, or an alert, may order."""
 
 DONE: Final = "done"
 ROLLED_BACK: Final = "rolled_back"
@@ -78,8 +83,8 @@ class Decision:
 
     Args:
         decision_id: uuid5 of run and step.
-        step: Ordinal of the transition within the run, 1 for the first.
-        decision: `promote`, `rollback` or `expire`.
+        step: Ordinal of the transition within the run, 1 for the first; 0 for the offline stage, before `Started`.
+        decision: `promote`, `rollback` or `expire`; `hold` of the offline stage alone.
         tile: Newest tile on which it rests.
         tiles_digest: Digest of all tiles folded, 64 hexadecimal digits.
         positions: Answers offset up to which each partition was folded when its tile closed.
@@ -87,6 +92,7 @@ class Decision:
         reason: One sentence with the numbers.
         evidence: The evidence and judgement as JSON (design.md, section 15).
         routing: None: production serves everything.
+        command_id: The person's command that it obeys; empty where the evidence decided.
     """
 
     decision_id: str
@@ -103,6 +109,47 @@ class Decision:
     evidence: str
     decided_us: int
     routing: Routing | None = None
+    command_id: str = ""
 
 
-DecisionsRecord = Started | Decision
+@dataclass(frozen=True, slots=True)
+class Command:
+    """An order about a run, by a person or an alert; the audit of who did what, and why.
+
+    Args:
+        command_id: UUID; an alert's is made of the alert, so that a repeat is the same one.
+        command: `hold`, `resume`, `promote`, `rollback` or `extend`.
+        by: Name of who gave it, 1 to 64 characters.
+        given_us: By the giver's clock.
+        override: Of a promotion: that the gate's own proof is not waited for.
+        for_s: Of an extension: by how many seconds; else 0.
+        confirms: Id of the promotion that this one confirms as the second person; else empty.
+    """
+
+    command_id: str
+    run: str
+    command: str
+    by: str
+    reason: str
+    given_us: int
+    override: bool = False
+    for_s: int = 0
+    confirms: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Obeyed:
+    """The gate took a hold, a resume or an extension over; written once for each, by the gate.
+
+    Args:
+        tile: First tile that is judged with it, so that a replay does the same.
+        obeyed_us: By the gate's clock.
+    """
+
+    command_id: str
+    run: str
+    tile: int
+    obeyed_us: int
+
+
+DecisionsRecord = Started | Decision | Command | Obeyed

@@ -6,8 +6,16 @@ import math
 from collections.abc import Collection
 from typing import Final
 
+from shadow.gate.stats.power import PSI, PSI_HACKING, pairs_likely
 from shadow.patterns import InvalidPattern, PatternSet
-from shadow.records.comparisons import BASELINE, HUMAN, PRODUCTION
+from shadow.records.comparisons import (
+    BASELINE,
+    BASELINE_PRODUCTION,
+    CANDIDATE_PRODUCTION,
+    COMPARISON_BY_REFERENCE,
+    HUMAN,
+    PRODUCTION,
+)
 from shadow.records.policy import CANARY
 from shadow.records.slices import ALL
 from shadow.settings.human import Human
@@ -28,12 +36,10 @@ from shadow.settings.rules import (
 )
 from shadow.settings.slices import SLICES_MAX
 from shadow.settings.times import Times
+from shadow.settings.traffic import asked_share
 from shadow.settings.tree import Path
 from shadow.settings.units import duration_text
 
-PSI: Final = 0.15
-PSI_HACKING: Final = 0.02
-"""Share of pairs whose grades differ, as the rule of thumb supposes it (statistics.md, 2.16)."""
 RECORDED: Final = frozenset(
     {"content-type", "content-encoding", "accept", "user-agent", "x-request-id", "traceparent", "tracestate"}
 )
@@ -188,7 +194,9 @@ def _others_asked(parts: Parts, placed: PlacedRule, problems: Problems) -> None:
         problems.add(placed.path, "needs the baseline's answers, and workers.baseline is not configured")
     if isinstance(placed.rule, FeedbackRule) and placed.stage != CANARY:
         problems.add(placed.path, "compares what users say of both versions, must stand in stages.canary.rules alone")
-    if placed.rule.reference() == HUMAN and not problems.is_known(("human",)):
+    if placed.stage == "offline" and placed.rule.reference() == HUMAN:
+        problems.add((*placed.path, "against"), "is human, and nobody asks people about a suite; must be production")
+    elif placed.rule.reference() == HUMAN and not problems.is_known(("human",)):
         problems.add((*placed.path, "against"), "needs answers of people, and the section human is not configured")
 
 
@@ -282,7 +290,7 @@ def _traffic(parts: Parts, problems: Problems) -> None:
         if placed.stage != "shadow" or slice is None or slice.traffic_per_h is None:
             continue
         brings = slice.traffic_per_h * parts.proxy.mirror.rate(placed.rule.slice) * hours
-        named[placed.rule.slice] = brings
+        named[placed.rule.slice] = brings * asked_share(CANDIDATE_PRODUCTION, parts.workers, parts.human)
         _provable(placed, brings * _asked_share(parts, placed.rule), problems)
     need = parts.stages.shadow.needs.slice_pairs
     for name, brings in named.items():
@@ -295,11 +303,9 @@ def _traffic(parts: Parts, problems: Problems) -> None:
 
 
 def _asked_share(parts: Parts, rule: RuleSection) -> float:
-    """Share of the mirrored requests that bring a pair for a rule, in (0, 1]."""
-    if rule.reference() == HUMAN and parts.human is not None:
-        return parts.human.sample
-    baseline = parts.workers.get(BASELINE) if isinstance(rule, AgreementRule) else None
-    return baseline.sample if baseline is not None else 1.0
+    is_agreement = isinstance(rule, AgreementRule)
+    comparison = BASELINE_PRODUCTION if is_agreement else COMPARISON_BY_REFERENCE[rule.reference()]
+    return asked_share(comparison, parts.workers, parts.human)
 
 
 def _provable(placed: PlacedRule, brings: float, problems: Problems) -> None:
@@ -309,12 +315,13 @@ def _provable(placed: PlacedRule, brings: float, problems: Problems) -> None:
         margin: float | None = rule.margin
     else:
         margin = rule.margin if isinstance(rule, NoRegressionRule) else None
-    if margin is None or 16 * psi / margin**2 <= brings:
+    needs = pairs_likely(psi, margin) if margin is not None else 0.0
+    if margin is None or needs <= brings:
         return
-    least = math.ceil(math.sqrt(16 * psi / brings) * 1000) / 1000
+    least = math.ceil(margin * math.sqrt(needs / brings) * 1000) / 1000
     problems.add(
         (*placed.path, "margin"),
-        f"a margin of {margin:g} needs about {16 * psi / margin**2:,.0f} pairs, and slice {rule.slice} brings "
+        f"a margin of {margin:g} needs about {needs:,.0f} pairs, and slice {rule.slice} brings "
         f"{brings:,.0f} by expires; must be at least {least:g}, or {_remedy(rule)}",
     )
 

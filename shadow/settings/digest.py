@@ -10,7 +10,7 @@ from typing import Any
 
 from shadow.records.comparisons import PRODUCTION
 from shadow.records.grades import GraderSpec
-from shadow.records.policy import KIND_BY_RULE, Policy
+from shadow.records.policy import KIND_BY_RULE, Policy, StagePolicy
 from shadow.records.slices import SliceSpec
 from shadow.settings.human import Human
 from shadow.settings.proxy import ProxySection
@@ -30,6 +30,8 @@ def digest_of(
     slices: Sequence[SliceSpec],
     graders: Sequence[GraderSpec],
     policy: Policy,
+    offline: StagePolicy | None = None,
+    repeat: str = "",
 ) -> str:
     """SHA-256 of the parts that change what is counted or judged, 64 hexadecimal digits."""
     mirror = proxy.mirror
@@ -51,6 +53,8 @@ def digest_of(
         "stages": [_stage(stage) for stage in policy.stages],
         "times": [policy.tile_us, policy.evidence_deadline_us, policy.expires_s],
     }
+    if offline is not None:
+        parts["offline"] = {**_stage(offline), "repeat": repeat}
     if human is not None:
         parts["human"] = human.model_dump()
     return sha256(json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()

@@ -16,7 +16,8 @@ from shadow.settings.graders import GRADERS, GraderSection
 from shadow.settings.human import Human
 from shadow.settings.ingest import Ingest
 from shadow.settings.kafka import EMBEDDED, Kafka
-from shadow.settings.names import ENV
+from shadow.settings.names import ENV, SLICE_NAME
+from shadow.settings.notify import Endpoint, Notify
 from shadow.settings.parts import Parts, PlacedRule
 from shadow.settings.problems import Problems, is_secret
 from shadow.settings.proxy import ProxySection
@@ -25,7 +26,7 @@ from shadow.settings.rules import RULES, RuleSection
 from shadow.settings.run import Run
 from shadow.settings.settings import Settings
 from shadow.settings.slices import Slice
-from shadow.settings.stages import CanaryStage, ShadowStage, Stages, WatchStage
+from shadow.settings.stages import CanaryStage, OfflineStage, ShadowStage, Stages, WatchStage
 from shadow.settings.times import Times
 from shadow.settings.topics import Topics
 from shadow.settings.tree import Tree
@@ -33,8 +34,8 @@ from shadow.settings.workers import ROLES, Worker
 
 TIMES: Final = ("tile", "evidence_deadline", "expires")
 REQUIRED: Final = ("run", "kafka", "redis", "proxy", "workers", "stages")
-KEYS: Final = (*REQUIRED, "human", "ingest", "slices", "graders", *TIMES, "topics", "admin")
-STAGES: Final = {"shadow": ShadowStage, "canary": CanaryStage, "watch": WatchStage}
+KEYS: Final = (*REQUIRED, "human", "ingest", "slices", "graders", *TIMES, "topics", "notify", "admin")
+STAGES: Final = {"offline": OfflineStage, "shadow": ShadowStage, "canary": CanaryStage, "watch": WatchStage}
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -89,6 +90,8 @@ def _fill_in(value: Any, path: yaml_tree.Path, env: Mapping[str, str]) -> Any:
     if isinstance(value, dict):
         for key, item in value.items():
             value[key] = _fill_in(item, (*path, key), env)
+    elif isinstance(value, list):
+        value[:] = [_fill_in(item, (*path, index), env) for index, item in enumerate(value)]
     elif isinstance(value, str) and value.startswith(ENV) and is_secret(path):
         return env.get(value.removeprefix(ENV), value).strip()
     return value
@@ -126,6 +129,7 @@ class _Reader:
             rules=tuple(self._placed),
             times=self._validated((), Times, times),
             topics=self._section(("topics",), Topics, Topics()),
+            notify=self._notify(),
             admin=self._section(("admin",), Admin, Admin()),
         )
 
@@ -177,6 +181,25 @@ class _Reader:
             if worker is not None:
                 found[role] = worker
         return found
+
+    def _notify(self) -> Notify | None:
+        if "notify" not in self._root:
+            return None
+        for key in self._mapping(("notify",)):
+            if key != "endpoints":
+                self._problems.unknown_key(("notify", key), ("endpoints",))
+        found: dict[str, Endpoint] = {}
+        is_whole = True
+        for name in self._mapping(("notify", "endpoints")):
+            if not SLICE_NAME.fullmatch(name):
+                self._problems.add(
+                    ("notify", "endpoints", name), "is no name, must be 1 to 64 characters out of a-z, 0-9 and -"
+                )
+            endpoint = self._section(("notify", "endpoints", name), Endpoint)
+            is_whole = is_whole and endpoint is not None
+            if endpoint is not None:
+                found[name] = endpoint
+        return self._validated(("notify",), Notify, {"endpoints": found}) if is_whole else None
 
     def _slices(self) -> dict[str, Slice]:
         found: dict[str, Slice] = {}

@@ -19,7 +19,7 @@ NEVER_RECORDED: Final = frozenset({"authorization", "cookie", "set-cookie", "pro
 
 _ENV: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
-_HOST: Final = re.compile(r"\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z]([0-9A-Za-z._-]*[0-9A-Za-z])?\.?")
+HOST: Final = re.compile(r"\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z]([0-9A-Za-z._-]*[0-9A-Za-z])?\.?")
 TEXT_CHARACTERS_MAX: Final = 4096
 UPSTREAMS_MAX: Final = 64
 SLICE_NAME: Final = re.compile(r"[a-z0-9-]{1,64}")
@@ -105,7 +105,8 @@ def _glob(value: Any) -> str:
     return value
 
 
-def _secret(value: Any) -> SecretStr:
+def secret_from(value: Any) -> SecretStr:
+    """Read a text that is never shown."""
     if isinstance(value, SecretStr):
         return value
     if isinstance(value, int) and not isinstance(value, bool):
@@ -143,7 +144,7 @@ def address_of(text: str) -> tuple[str, int] | None:
     """Host and port of `host:port`; None where it is none."""
     host, colon, port = text.rpartition(":")
     number = port_of(port)
-    if not colon or number is None or not _HOST.fullmatch(host):
+    if not colon or number is None or not HOST.fullmatch(host):
         return None
     return host.strip("[]"), number
 
@@ -164,7 +165,7 @@ def url_problem(value: Any, schemes: tuple[str, ...]) -> str | None:
         _ = parts.port
     except ValueError:
         return like
-    if parts.scheme not in schemes or not parts.hostname or not _HOST.fullmatch(_host_of(parts.netloc)):
+    if parts.scheme not in schemes or not parts.hostname or not HOST.fullmatch(_host_of(parts.netloc)):
         return like
     if parts.port == 0:
         return "must be a URL with a port from 1 to 65535"
@@ -218,11 +219,14 @@ Pattern = Annotated[str, BeforeValidator(_pattern)]
 JsonPathText = Annotated[str, BeforeValidator(_json_path)]
 PlainPath = Annotated[str, BeforeValidator(_plain_path)]
 Expected = Annotated[str, BeforeValidator(_expected)]
+LabelName = Annotated[
+    str, _matching(r"[a-zA-Z_][a-zA-Z0-9_]{0,127}", "must be the name of a label: letters, digits and _")
+]
 HeaderName = Annotated[str, BeforeValidator(_header)]
 RecordedHeader = Annotated[str, BeforeValidator(recorded_header)]
 Method = Annotated[str, BeforeValidator(_method)]
 PathGlob = Annotated[str, BeforeValidator(_glob)]
-Secret = Annotated[SecretStr, BeforeValidator(_secret)]
+Secret = Annotated[SecretStr, BeforeValidator(secret_from)]
 Address = Annotated[str, BeforeValidator(_address)]
 HttpUrl = Annotated[str, BeforeValidator(_url("http", "https"))]
 UpstreamUrls = Annotated[tuple[str, ...], BeforeValidator(_upstreams)]

@@ -10,6 +10,7 @@ from shadow.settings.graders import GraderSection
 from shadow.settings.human import Human
 from shadow.settings.ingest import Ingest
 from shadow.settings.kafka import Kafka
+from shadow.settings.notify import Notify
 from shadow.settings.proxy import ProxySection
 from shadow.settings.redis import Redis
 from shadow.settings.rules import RuleSection
@@ -64,6 +65,7 @@ class Parts:
     rules: tuple[PlacedRule, ...]
     times: Times | None
     topics: Topics | None
+    notify: Notify | None
     admin: Admin | None
 
     def complete(self) -> dict[str, Any]:

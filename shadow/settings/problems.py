@@ -161,6 +161,8 @@ def is_secret(path: Path) -> bool:
         return True
     if path == ("admin", "token"):
         return True
+    if len(path) >= 4 and path[:2] == ("notify", "endpoints") and path[3] == "secret":
+        return True
     return len(path) >= 4 and path[0] == "workers" and path[2:4] == ("rewrite", "headers")
 
 

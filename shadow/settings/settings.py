@@ -10,7 +10,7 @@ from pydantic import SecretStr, SerializeAsAny
 from shadow.errors import Usage
 from shadow.records.comparisons import HUMAN, PRODUCTION
 from shadow.records.grades import GraderSpec
-from shadow.records.policy import Cost, Policy
+from shadow.records.policy import Cost, Policy, StagePolicy
 from shadow.records.slices import ALL, SliceSpec
 from shadow.settings.admin import Admin
 from shadow.settings.digest import digest_of
@@ -19,6 +19,7 @@ from shadow.settings.human import Human
 from shadow.settings.ingest import Ingest
 from shadow.settings.kafka import Kafka
 from shadow.settings.names import ENV
+from shadow.settings.notify import Notify
 from shadow.settings.proxy import ProxySection
 from shadow.settings.redis import Redis
 from shadow.settings.rules import BUSY_PER_DAY, MARGIN, MARGIN_BUSY
@@ -51,6 +52,7 @@ class Settings(Section):
     human: Human | None = None
     ingest: Ingest | None = None
     topics: Topics = Topics()
+    notify: Notify | None = None
     admin: Admin = Admin()
 
     def policy(self) -> Policy:
@@ -62,6 +64,10 @@ class Settings(Section):
             evidence_deadline_us=self.times.evidence_deadline_us,
             human_deadline_us=(self.human or Human()).deadline_us,
         )
+
+    def offline_policy(self) -> StagePolicy | None:
+        """The stage that a frozen suite must pass before a run begins; None where it is not configured."""
+        return self.stages.offline_record(self._default_margin)
 
     def slice_specs(self) -> tuple[SliceSpec, ...]:
         """The slices, in the file's order."""
@@ -84,6 +90,8 @@ class Settings(Section):
             slices=self.slice_specs(),
             graders=self.grader_specs(),
             policy=self.policy(),
+            offline=self.offline_policy(),
+            repeat=self.stages.offline.repeat if self.stages.offline is not None else "",
         )
 
     def run_name(self, attempt: int) -> str:
@@ -148,7 +156,9 @@ class Settings(Section):
 
     def cost_cap_micro(self) -> int | None:
         """The most that one answer may cost: the lowest cap of all cost rules; None without such a rule."""
-        rules = (rule for stage in self.policy().stages for rule in stage.rules if isinstance(rule, Cost))
+        offline = self.offline_policy()
+        stages = (*self.policy().stages, *((offline,) if offline is not None else ()))
+        rules = (rule for stage in stages for rule in stage.rules if isinstance(rule, Cost))
         return min((rule.cap_micro for rule in rules if rule.cap_micro is not None), default=None)
 
     def kafka_properties(self) -> dict[str, str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, SerializeAsAny, model_validator
 
 from shadow.records.comparisons import PRODUCTION
 from shadow.records.policy import CANARY, WATCH, Feedback, Needs, Rule, StagePolicy
-from shadow.records.slices import SHADOW, in_stage
+from shadow.records.slices import in_stage
 from shadow.settings.names import HttpUrl
 from shadow.settings.rules import CapRule, FloorRule, LatencyRule, NoRegressionRule, QualityRule, RuleSection
 from shadow.settings.section import Section, refused_whole
@@ -50,6 +50,20 @@ class CanaryNeeds(ShadowNeeds):
     pairs: Annotated[int, count(1, 10**9)] = 1000
     within_s: Annotated[int, whole_s("1s", "365d")] = Field(default=21_600, alias="within")
     slice_pairs: Annotated[int, count(0, 10**9)] = 0
+
+
+class OfflineStage(Section):
+    """The stage before any traffic: a frozen suite, run twice, and judged once.
+
+    Args:
+        repeat: `strict`: both runs must give every grade alike; `tolerate`: what differs is said, and judged all the
+            same.
+        alpha: Chance of a false rollback, and level of each promote test.
+    """
+
+    rules: RulesTuple = Field(min_length=1)
+    repeat: Literal["strict", "tolerate"] = "strict"
+    alpha: Alpha = 0.05
 
 
 class ShadowStage(Section):
@@ -107,6 +121,7 @@ class Stages(Section):
     """All stages that are configured."""
 
     shadow: ShadowStage
+    offline: OfflineStage | None = None
     canary: CanaryStage | None = None
     watch: WatchStage | None = None
 
@@ -133,9 +148,16 @@ class Stages(Section):
             found.append(StagePolicy(WATCH, needs, rules, watch.alpha, (1.0,), watch.sample, watch.for_s))
         return tuple(found)
 
+    def offline_record(self, margin_of: Any) -> StagePolicy | None:
+        """The stage before the run, as the judge of suites takes it; None where it is not configured."""
+        if self.offline is None:
+            return None
+        needs = Needs(pairs=1, slice_pairs=0, coverage=1.0)
+        return StagePolicy("offline", needs, self._rules("offline", margin_of), self.offline.alpha)
+
     def _rules(self, stage: str, margin_of: Any) -> tuple[Rule, ...]:
         rules = tuple(rule.record(margin_of(rule.slice)) for rule in self.rules_of(stage))
-        if stage == SHADOW:
+        if stage not in (CANARY, WATCH):
             return rules
         # Only what the candidate served is evidence of a stage in which it serves.
         rules = tuple(replace(rule, slice=in_stage(stage, rule.slice)) for rule in rules)

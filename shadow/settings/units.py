@@ -139,10 +139,15 @@ def count(least: int, most: int) -> BeforeValidator:
     return BeforeValidator(read)
 
 
-def _traffic(value: Any) -> float:
+def per_hour_from(value: Any) -> float | None:
+    """Requests an hour of a rate such as `300/h`; None where it is none, or 0."""
     found = _RATE.fullmatch(value) if isinstance(value, str) else None
-    per_hour = float(found[1]) * _PER_HOUR[found[2]] if found else 0.0
-    if per_hour <= 0:
+    return (float(found[1]) * _PER_HOUR[found[2]] or None) if found else None
+
+
+def _traffic(value: Any) -> float:
+    per_hour = per_hour_from(value)
+    if per_hour is None:
         raise refused("must be a rate above 0 such as 300/h, 5/min or 2/s")
     return per_hour
 

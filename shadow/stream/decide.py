@@ -20,6 +20,7 @@ from shadow.stream.agree import count_agreement
 from shadow.stream.grade import Applicable, grade_pair, settled
 from shadow.stream.live import is_routed, step_of, with_stage
 from shadow.stream.pair import Waiting
+from shadow.stream.repeat import count_repeated
 from shadow.stream.sides import graded_of_answer, graded_of_live
 from shadow.stream.slice import Slicer, countable
 from shadow.stream.state import AskNow, Counting, Effects, FoldSpec, FoldState, RequestsAt
@@ -73,6 +74,7 @@ class Decider:
         self._held = held
         self._makes_pairs = makes_pairs
         self._applicable = {name: Applicable(each.graders) for name, each in counting.items()}
+        self._repeated = {name: Applicable(each.repeated) for name, each in counting.items()}
         self._roles = {name: ROLES_BY_COMPARISON[name] for name in spec.deadlines_us}
 
     def grade_complete(self, request: int, waiting: Waiting, effects: Effects) -> None:
@@ -169,6 +171,10 @@ class Decider:
                 candidate=candidate,
                 baseline=baseline,
             )
+            repeated = self._repeated[name].graders_of(slices)
+            if repeated:
+                both = settled(grade_pair(repeated, reference, baseline, {}).known, reference.role, baseline.role)
+                count_repeated(tally, counting.repeated_in, counted.slices, counted.cell, both)
         if self._makes_pairs:
             effects.pairs.append(self._pair(request, name, tile, counted.slices, found))
 

@@ -59,11 +59,15 @@ class Counting:
         graders: Graders of both answers.
         tallier: What to count of their grades.
         agreements: Rules on the disagreement of candidate and baseline with production.
+        repeated: Graders of the baseline's answer beside production's; they ask nobody.
+        repeated_in: Slices in which these count, by grader.
     """
 
     graders: tuple[Grader, ...]
     tallier: Tallier
     agreements: tuple[Agreement, ...] = ()
+    repeated: tuple[Grader, ...] = ()
+    repeated_in: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from shadow.adapters.avro import encode
 from shadow.errors import BrokenEvidence, Usage
 from shadow.records.log import LogRecord
 from tests.contracts.conftest import LogCase, until
+from tests.notifier.records import decision
 
 COMPACTED = {"cleanup.policy": "compact"}
 
@@ -37,6 +39,31 @@ def test_a_decision_sees_all_before_it(case: LogCase) -> None:
     assert first.offset < second.offset
     found = case.read(case.reader({(topic, 0): 0}), 2)
     assert [(first.offset, b"one"), (second.offset, b"two")] == [(r.offset, r.value) for r in found]
+
+
+def test_an_event_carries_its_attributes(case: LogCase) -> None:
+    """
+    A record that is an event has CloudEvents headers, with the topic as its source; the value is untouched.
+    """
+    topic = case.topic(1, COMPACTED)
+    writer = case.opened(case.log.decisions(topic, topic))
+    value = encode(decision("rollback"))
+    written = writer.append(b"r/1", lambda records: value)
+    (found,) = case.read(case.reader({(topic, 0): 0}), 1)
+    assert value == found.value
+    assert (
+        {
+            "ce_specversion": b"1.0",
+            "ce_id": decision().decision_id.encode(),
+            "ce_source": f"/{topic}".encode(),
+            "ce_type": b"shadow.rollback",
+            "ce_subject": decision().run.encode(),
+            "ce_time": b"2025-11-30T14:19:05.678901Z",
+            "content-type": b"application/avro",
+        }
+        == dict(found.headers)
+        == dict(written.headers)
+    )
 
 
 def test_nothing_to_decide_writes_nothing(case: LogCase) -> None:

@@ -74,6 +74,29 @@ def test_a_member_reads_from_where_it_says_seeks_pauses_and_commits(case: LogCas
     assert {b"a3", b"b1", b"b2"} == {record.value for record in case.read(member, 3)}
 
 
+def test_a_note_is_kept_beside_an_offset(case: LogCase) -> None:
+    """
+    What was committed last comes back with its note, to the next member too; before a commit there is nothing.
+    The embedded broker keeps no notes, and forgets all with its end.
+    """
+    topic, note = case.topic(), '{"waiting":[[0,3,1764512345,5]],"gone":""}' + "x" * 3000
+    case.append(topic, [b"a", b"b"])
+    told = Positions({0: 0})
+    member = case.group(topic, topic, "m1", told.assigned, told.revoked)
+    until(lambda: member.read(10, 0.05) or told.owned == {0})
+    assert member.committed(0) is None
+    member.commit({0: 1}, {0: note})
+    note = "" if case.kind == "embedded" else note
+    assert (1, note) == member.committed(0)
+    member.close()
+
+    member = case.group(topic, topic, "m1", told.assigned, told.revoked)
+    until(lambda: member.read(10, 0.05) or told.owned == {0})
+    assert (1, note) == member.committed(0)
+    member.commit({0: 2})
+    assert (2, "") == member.committed(0)
+
+
 def test_offsets_set_from_outside_are_where_the_first_member_begins(case: LogCase) -> None:
     """
     A run's beginning is committed before its workers exist; a partition without an offset is read from its end.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -73,14 +74,16 @@ class Trial:
         }
     )
 
+    evidence_deadline_us: int = 20_000_000
+
     @property
     def policy(self) -> Policy:
         stage = StagePolicy("shadow", self.needs, self.rules)
-        return Policy((stage,), tile_us=TILE_US, evidence_deadline_us=20_000_000)
+        return Policy((stage,), tile_us=TILE_US, evidence_deadline_us=self.evidence_deadline_us)
 
 
 class HttpService:
-    """A small model server in a thread: JSON in, JSON out."""
+    """A small model server in a thread: JSON in, JSON out; a reply that takes its time is a coroutine."""
 
     def __init__(self, reply: Callable[[dict[str, Any]], Any], path: str = "/{path:.*}") -> None:
         self._reply = reply
@@ -104,7 +107,8 @@ class HttpService:
         return f"http://127.0.0.1:{self.port}"
 
     async def _handle(self, request: web.Request) -> web.Response:
-        return web.json_response(self._reply(await request.json()))
+        reply = self._reply(await request.json())
+        return web.json_response(await reply if inspect.isawaitable(reply) else reply)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -236,11 +240,13 @@ def gating(log: Log, store: Store, trial: Trial, started: Started) -> Iterator[G
 
 
 @contextlib.contextmanager
-def working(log: Log, trial: Trial, url: str, role: str = "candidate") -> Iterator[None]:
+def working(
+    log: Log, trial: Trial, url: str, role: str = "candidate", *, deadline_us: int = 5_000_000
+) -> Iterator[None]:
     """A role's worker at work; its group begins at the log's beginning unless `begin` has placed it."""
     worker = Worker(
         log,
-        HttpModel(url, deadline_us=5_000_000),
+        HttpModel(url, deadline_us=deadline_us),
         run="*" if role == "production" else trial.run,
         role=role,
         version="v2" if role == "candidate" else "v1",

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from shadow.cli.begin import runs_of, transactional_id
 from shadow.cli.refold import refold
 from shadow.cli.supervise import Supervisor, shadow_command
 from shadow.cli.view import running_counts
-from shadow.records.decisions import Started
+from shadow.gate.history import Run
+from shadow.records.decisions import Decision, Started
+from shadow.records.log import LogRecord
 from shadow.records.tallies import ClosedTile
 from shadow.stream.state import FoldState, slot_of, state_from_fields
 from tests.flow.harness import records_of, wait_until
@@ -47,6 +49,7 @@ class Machine:
             on some.
         comparators: How many share the partitions; the second one is named `comparator-2`, and so on.
         change: Changes the configuration before it is written.
+        beside: Another machine, whose topics, proxy and production this one's run shares.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Machine:
         candidate: Sequence[str] | None = None,
         comparators: int = 1,
         change: Callable[[dict[str, Any]], object] = lambda tree: None,
+        beside: Machine | None = None,
     ) -> None:
         self.comparators = ["comparator", *(f"comparator-{number}" for number in range(2, comparators + 1))]
         self._pairs = pairs
@@ -68,10 +72,17 @@ class Machine:
         self._evidence_deadline = evidence_deadline
         doubling = [sys.executable, "-m", "tests.flow.doubling"]
         self._models = {"production": doubling, "candidate": candidate or [*doubling, "--wrong-every", "50"]}
+        self._roles = ("proxy", "worker", *self.comparators, "gate")
         self.folder = folder
         self.ports = {name: free_port() for name in ("proxy", "production", "candidate")}
+        if beside is not None:
+            del self._models["production"]
+            self._roles = self._roles[1:]
+            self.ports |= {name: beside.ports[name] for name in ("proxy", "production")}
         self.config = folder / "shadow.yaml"
         tree = self._tree(uuid.uuid4().hex[:8], bootstrap, redis_url)
+        if beside is not None:
+            tree["topics"] = beside.settings.topics.model_dump()
         change(tree)
         self.config.write_text(yaml.safe_dump(tree, sort_keys=False))
         self.settings = wiring.settings_from(self.config)
@@ -132,16 +143,33 @@ class Machine:
         """Start the models, begin the run, and start every role."""
         for name, command in self._models.items():
             self.supervisor.start(name, [*command, "--port", str(self.ports[name])])
-        reply = self.run("start", "--unsafe", "-o", "json")
-        assert 0 == reply.returncode, reply.stderr
-        wiring_run = json.loads(reply.stdout)["run"]
-        for role in ("proxy", "worker", *self.comparators, "gate"):
+        self.begin()
+        for role in self._roles:
             self.start_role(role)
         if self.settings.is_live:
             self.start_role("worker-production")
+
+    def begin(self) -> Started:
+        """Begin the run, which nobody serves yet."""
+        reply = self.run("start", "--unsafe", "-o", "json")
+        assert 0 == reply.returncode, reply.stderr
+        name = json.loads(reply.stdout)["run"]
+        self.started = next(run.started for run in self.runs() if run.name == name)
+        return self.started
+
+    def runs(self) -> list[Run]:
+        """Every run that stands in the decisions topic."""
         writer = self.log.decisions(self.settings.topics.decisions, transactional_id(self.settings))
-        self.started = next(run.started for run in runs_of(writer) if run.name == wiring_run)
-        writer.close()
+        try:
+            return runs_of(writer)
+        finally:
+            writer.close()
+
+    def decision(self) -> Decision | None:
+        """The decision that ended this machine's run, once there is one."""
+        assert self.started is not None
+        own = next(run for run in self.runs() if run.name == self.started.run)
+        return own.decisions[-1] if own.decisions else None
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
@@ -155,10 +183,10 @@ class Machine:
         )
 
     def start_role(self, role: str) -> None:
-        """Start a process by its member name: the role, and a number behind it for the second one, or whose worker."""
-        name, _, whose = role.partition("-")
-        more = ("--role", whose) if name == "worker" and whose else ()
-        command = shadow_command(name, *more, "-c", str(self.config), "--admin-port", "0")
+        """Start a process by its member name: the role, and behind it a number, or whose worker it is."""
+        name, _, more = role.partition("-")
+        whose = ["--role", more] if name == "worker" and more.isalpha() else []
+        command = shadow_command(name, "-c", str(self.config), "--admin-port", "0", *whose)
         self.supervisor.start(role, command, {**self.environment, "SHADOW_MEMBER": role})
 
     def pid(self, role: str) -> int:
@@ -242,15 +270,20 @@ class Machine:
     def refolded(self, partition: int) -> tuple[FoldState, list[ClosedTile]]:
         """State and closed tiles from a fold of the log, up to where the stored snapshot stands."""
         assert self.started is not None
-        records = records_of(self.log, self.settings.topics.answers)
-        requests = {
-            record.offset: record
-            for record in records_of(self.log, self.settings.topics.requests)
-            if record.partition == partition
-        }
-        fold = wiring.new_fold(self.settings, self.started, partition, wiring.decoded_requests(requests))
+        answers, requests = (
+            [r for r in records_of(self.log, topic) if r.partition == partition]
+            for topic in (self.settings.topics.answers, self.settings.topics.requests)
+        )
         until = int(str(self.head(partition)["next"]))
-        return fold.state, refold(fold, (r for r in records if r.partition == partition and r.offset < until))
+        return self.folded(self.started, partition, [r for r in answers if r.offset < until], requests)
+
+    def folded(
+        self, started: Started, partition: int, answers: Iterable[LogRecord], requests: Iterable[LogRecord]
+    ) -> tuple[FoldState, list[ClosedTile]]:
+        """State and closed tiles from a fold of these records of one partition."""
+        by_offset = {record.offset: record for record in requests}
+        fold = wiring.new_fold(self.settings, started, partition, wiring.decoded_requests(by_offset))
+        return fold.state, refold(fold, answers)
 
 
 def comparable(state: FoldState, tiles: Mapping[str, bytes | None]) -> tuple[object, ...]:

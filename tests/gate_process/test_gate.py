@@ -47,7 +47,7 @@ class World:
 
     def __init__(self, expires_us: int = 10**15, *, policy=POLICY, run=RUN, beside: World | None = None) -> None:
         self.us = 0
-        self.run, self.policy = run, policy
+        self.name, self.policy = run, policy
         self.log = beside.log if beside is not None else MemoryLog(self.now_us)
         self.store = beside.store if beside is not None else MemoryStore()
         if beside is None:
@@ -62,7 +62,7 @@ class World:
 
     def change(self, partition: int, **content) -> None:
         change = Change(version=str(uuid.uuid4()), **{"state": {}, **content})
-        self.store.swap(slot_of(self.run, partition), self.versions[partition], change)
+        self.store.swap(slot_of(self.name, partition), self.versions[partition], change)
         self.versions[partition] = change.version
 
     def close(self, number: int, tally: Tally, partition: int) -> None:
@@ -80,14 +80,16 @@ class World:
 
     def gate(self, reached=lambda point: None) -> Gate:
         writer = self.log.decisions("decisions", "test")
-        return Gate(self.started, self.policy, self.store, writer, self.metrics, self, reached, "http://candidate:8000")
+        return Gate(
+            self.started, self.policy, self.store, writer, self.metrics, self, reached, upstream="http://candidate:8000"
+        )
 
     def decisions(self) -> list[Decision]:
         records = decisions_in(self.log.decisions("decisions", "test").read())
-        return [record for record in records if isinstance(record, Decision) and record.run == self.run]
+        return [record for record in records if isinstance(record, Decision) and record.run == self.name]
 
     def digest(self) -> bytes:
-        stored = self.store.load(self.run)
+        stored = self.store.load(self.name)
         return b"" if stored is None else stored[1].get("gate", b"")
 
 

@@ -79,7 +79,7 @@ def test_state_that_was_lost_takes_the_decisions_at_their_tiles():
     world = world_of(tallies=LIVE[:3])
     run(world.gate())
     before = world.digest()
-    world.store.purge(world.run)
+    world.store.purge(world.name)
     run(world.gate())
     assert WAY[:3] == stages_of(world)
     assert before == world.digest()
@@ -114,7 +114,7 @@ def test_only_one_run_is_in_canary():
     run(gate)
     assert ([("shadow", "canary", 0)], []) == (stages_of(first), stages_of(second))
     gate.step()
-    stored = second.store.load(second.run)
+    stored = second.store.load(second.name)
     assert b"candidate-1 has live traffic, and only one candidate may" in stored[1]["view"]
 
     for number in range(1, 20):

@@ -14,7 +14,7 @@ from shadow.errors import Unavailable
 from shadow.proxy.config import Health, Timeouts
 from shadow.proxy.routing import Route, Routing, RoutingFollower, route_in
 from shadow.proxy.sampling import u_of
-from shadow.records.decisions import PROMOTE, ROLLBACK, Decision, DecisionsRecord, Started, decision_id
+from shadow.records.decisions import PROMOTE, ROLLBACK, Command, Decision, DecisionsRecord, Obeyed, Started, decision_id
 from shadow.records.decisions import Routing as RoutingRecord
 from shadow.records.votes import cell_of, served_from_token
 from tests.proxy.kit import Connection, Upstream, connect, echo, get, ok, post, running, wait_for
@@ -74,6 +74,24 @@ def test_one_run_at_a_time_has_live_traffic():
     found = route_in([*records, decision(None, step=2), decision(0.1, run=other.run, step=2)], "v1")
     assert found is not None
     assert ("v3", 0.1) == (found.version, found.share)
+
+
+def test_a_persons_rollback_ends_the_route_without_a_gate():
+    """The command alone ends the run's live traffic, for good; another order and another run's rollback do not."""
+    other = replace(STARTED, run="other-1a2b3c4d-1", candidate="v3")
+    records = [STARTED, other, decision(0.05)]
+
+    def order(word: str, run: str = STARTED.run) -> Command:
+        return Command(word, run, word, "ada", "users complain", 0)
+
+    assert route_in([*records, order("hold"), Obeyed("hold", STARTED.run, 1, 0)], "v1") is not None
+    assert route_in([*records, order("rollback", other.run)], "v1") is not None
+    ended = [*records, order("rollback")]
+    assert route_in(ended, "v1") is None
+    assert route_in([*ended, decision(0.25, step=2)], "v1") is None
+    found = route_in([*ended, decision(0.1, run=other.run)], "v1")
+    assert found is not None
+    assert "v3" == found.version
 
 
 def test_runs_against_another_production_and_unknown_ones_are_passed_over():

@@ -1,0 +1,1 @@
+"""The notifier: what is told, to whom, and that it arrives."""

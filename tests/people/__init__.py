@@ -1,0 +1,1 @@
+"""People at the gate, through the command line and Alertmanager."""
