@@ -24,15 +24,18 @@ from shadow.gate.stats.engine import (
     PAIR,
     RATE,
     Floats,
+    Side,
     cached_log_factors,
     log_e_many,
     log_prior,
 )
+from shadow.gate.votes import log_e_votes
 from shadow.records.policy import (
     Agreement,
     Cap,
     Cost,
     Equivalent,
+    Feedback,
     Floor,
     Improve,
     Latency,
@@ -43,9 +46,17 @@ from shadow.records.policy import (
 COUNT_MAX: Final = 1 << 30
 """Larger changes are as good as none."""
 LIKE_THESE: Final = "pairs like these"
+VOTES_LIKE_THESE: Final = "negative votes like these"
 
 _LOW, _TIE, _HIGH = 0, 1, 2
-_SINGULARS: Final = {"losses": "loss", "wins": "win", "pairs": "pair", "answers": "answer", "requests": "request"}
+_SINGULARS: Final = {
+    "losses": "loss",
+    "wins": "win",
+    "pairs": "pair",
+    "answers": "answer",
+    "requests": "request",
+    "votes": "vote",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +127,8 @@ def flips_of(compiled: CompiledStage, seen: Sequence[Observation], lines: Sequen
             continue
         if isinstance(rule, Cost):
             found[index] += _cost_ways(rule, observation, line)
+        elif isinstance(rule, Feedback):
+            found[index] += _vote_ways(rule, observation, line)
         else:
             searches += _searches_of(rule, observation, line, tests[index])
     for group in _groups(searches, _counts_of(searches)):
@@ -279,11 +292,38 @@ def _cost_ways(rule: Cost, seen: Observation, line: RuleLine) -> list[Way]:
     return found
 
 
+def _vote_ways(rule: Feedback, seen: Observation, line: RuleLine) -> list[Way]:
+    """More votes of the same steps and sides: what a single one is worth differs from step to step."""
+    if not seen.n or line.verdict in (Verdict.PASS, Verdict.FAIL):
+        return []
+    found = []
+    sides: tuple[tuple[Verdict, float | None, Side], ...] = (
+        (Verdict.PASS, line.need, "ge"),
+        (Verdict.FAIL, line.need_fail, "le"),
+    )
+    for to, need, side in sides:
+        if need is None:
+            continue
+
+        def is_there(more: int, side: Side = side, need: float = need) -> bool:
+            return log_e_votes(seen.votes or (), rule.max_ratio, side, scale=1 + more / seen.n) >= need
+
+        count = _least(is_there)
+        if count is not None:
+            found.append(Way(to.name, VOTES_LIKE_THESE, count))
+    return found
+
+
 def _least_more(n: int, mean: float, variance: float, need: float, *, is_above: bool) -> int | None:
     def is_there(more: int) -> bool:
         total = n + more
         return total >= BURN_IN and log_e_normal(total, mean, variance, 0.0, is_above=is_above) >= need
 
+    return _least(is_there)
+
+
+def _least(is_there: Callable[[int], bool]) -> int | None:
+    """The smallest number from 1 on at which something is there, which it then stays."""
     high = 1
     while not is_there(high):
         high *= 2

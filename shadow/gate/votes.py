@@ -72,18 +72,22 @@ def part_allowed(share: float, ratio: float) -> float:
     return ratio * share / (ratio * share + 1.0 - share)
 
 
-def log_e_votes(votes: Sequence[StepVotes], ratio: float, side: Side) -> float:
+def log_e_votes(votes: Sequence[StepVotes], ratio: float, side: Side, *, scale: float = 1.0) -> float:
     """Log e-value that users complain more (`le`) or less (`ge`) than `ratio` times as often of the candidate.
 
     A step with votes from fewer than 40 hash cells is no evidence yet. The product of the steps' e-values is one,
     however their votes interleave, since every factor's bets are fixed.
+
+    Args:
+        scale: As if there were so many times as many votes, each design effect as it is.
     """
     total = 0.0
     for step in votes:
         if step.is_spread and step.n:
             cap = part_allowed(step.share, ratio)
+            size = scale / step.effect
             kappa0 = cap if side == "le" else RATE_BELOW_KAPPA0
-            total += log_e_rate(step.routed / step.effect, step.n / step.effect, cap, side, kappa0)
+            total += log_e_rate(step.routed * size, step.n * size, cap, side, kappa0)
     return total
 
 

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from shadow.errors import Usage
+from shadow.gate.compiled import compile_tests
 from shadow.gate.evidence import evidence_from_json, evidence_to_json
 from shadow.gate.explain import explain_lines
+from shadow.gate.flip import flips_of
 from shadow.gate.judgement import Verdict
 from shadow.gate.measures import Evidence
+from shadow.gate.observe import observe
 from shadow.gate.rules import judge
 from shadow.gate.run import RunState, advance, decide, fold_tile, judge_tile, state_from_bytes, state_to_bytes
 from shadow.gate.stats.engine import log_e_rate
@@ -112,6 +115,22 @@ def test_votes_of_one_session_are_worth_less():
     """
     assert line_of(voted(75, 300))[1].effect < 1.2
     assert 3 < line_of(voted(150, 600, per_cell=10))[1].effect
+
+
+def test_what_would_flip_it_is_told():
+    """
+    While it is open, so many more votes like these pass or fail it; one fewer does not.
+    """
+    for tallies, verdict in (((voted(6, 60),), Verdict.PASS), ((voted(12, 60),), Verdict.FAIL)):
+        evidence = evidence_of(*tallies)
+        compiled = compile_tests(CANARY)
+        line = judge(CANARY, evidence, expires_s=86_400, tiles_longest_age=1440).rules[0]
+        ((way,),) = flips_of(compiled, [observe(RULE, evidence)], [line])
+        assert (Verdict.UNDECIDED, verdict.name, "negative votes like these") == (line.verdict, way.to, way.what)
+        side, need = ("ge", line.need) if verdict == Verdict.PASS else ("le", line.need_fail)
+        votes, n = votes_by_step(RULE, evidence), line.pairs
+        found = [log_e_votes(votes, 1.5, side, scale=1 + more / n) >= need for more in (way.count - 1, way.count)]
+        assert [False, True] == found
 
 
 def test_weight_is_its_kinds():
