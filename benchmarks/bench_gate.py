@@ -2,8 +2,9 @@
 
     python -m benchmarks.bench_gate [--tiles 40] [--canary]
 
-Folding and judging without confidence bounds, the digest's bytes given. The peer is the same engine asked one test at a time, as a gate without arrays would. `--canary` has the shadow
-stage's rollback process go on beside canary's own tests.
+Folding and judging without confidence bounds, the digest's bytes given. The peer is the same engine asked one test at
+a time, as a gate without arrays would. `--canary` has the shadow stage's rollback process go on beside canary's own
+tests.
 """
 
 from __future__ import annotations
