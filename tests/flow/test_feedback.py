@@ -17,8 +17,10 @@ from tests.flow.traffic import Traffic
 def staged(tree):
     """One canary step that only users' complaints can roll back."""
     tree["stages"]["shadow"]["rules"] = wide_rules()
+    # However slow the machine is, votes decide and not the age of a tile.
+    tree["stages"]["shadow"]["needs"]["freshness"] = "10m"
     rules = [*wide_rules(), {"feedback": {"max_ratio": 1.5}}]
-    needs = {"pairs": 100, "within": "1h", "coverage": 0.98}
+    needs = {"pairs": 100, "within": "1h", "coverage": 0.98, "freshness": "10m"}
     tree["stages"]["canary"] = {"steps": [0.5], "needs": needs, "rules": rules}
 
 

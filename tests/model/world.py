@@ -188,7 +188,7 @@ class World:
         """What is stored is the undisturbed fold's state at the `next` beside it, to the byte."""
         _, fields = self.store.load(SLOT)
         position = state_from_fields(fields, SPEC_OF_ALL).next
-        own = {name: value for name, value in fields.items() if name == "head" or ":" in name}
+        own = {name: value for name, value in fields.items() if name in ("head", "votes") or ":" in name}
         fold_fields, fold_tiles = self._by_next[position]
         for what, expected, found in (("field", fold_fields, own), ("tile", fold_tiles, self._stored_tiles())):
             if expected != found:
