@@ -68,7 +68,7 @@ def test_workers(settings):
     assert "Bearer secret-token" == candidate.rewrite.headers["authorization"].get_secret_value()
     assert (1, 64) == (candidate.concurrency.min, candidate.concurrency.max)
     assert ("http://production:8000", 0.2) == (baseline.url, baseline.sample)
-    assert (1.0, 0.2, 0.0) == tuple(settings.worker_rate(role) for role in ("candidate", "baseline", "production"))
+    assert (1.0, 0.2, 1.0) == tuple(settings.worker_rate(role) for role in ("candidate", "baseline", "production"))
 
 
 def test_slices(settings):
