@@ -232,8 +232,8 @@ class Worker:
             except InvalidRecord as error:
                 self._put_aside(item, str(error))
                 continue
-            request = own(request, self._steps)
-            reason = self._skipped(request)
+            # What is written carries the whole exchange: another run's candidate may have served it.
+            reason = self._skipped(own(request, self._steps))
             if reason == "failed_live":
                 self._count(reason)
                 item.request = request

@@ -48,7 +48,7 @@ DROP_REASONS: Final = (
 )
 UNKNOWN_REASON: Final = "unknown"
 """Reasons that a proxy of another version gives."""
-SKIPPED: Final = ("not_asked", "served_live")
+SKIPPED: Final = ("not_asked", "served_live", "failed_live")
 """Requests for which a worker makes no call."""
 VERDICTS: Final = ("PASS", "UNDECIDED", "BROKEN", "FAIL")
 DECISIONS: Final = ("promote", "hold", "rollback", "expire")
