@@ -61,8 +61,8 @@ class Run:
 
     @property
     def is_live(self) -> bool:
-        """Whether its candidate serves live requests."""
-        return self.stage in (CANARY, WATCH)
+        """Whether its candidate serves live requests, as it goes on to do once it was promoted to all of them."""
+        return self.stage in (CANARY, WATCH) or (self.stage == DONE and self.decisions[-1].routing is not None)
 
     @property
     def holds(self) -> tuple[Command, ...]:

@@ -132,6 +132,19 @@ def test_only_one_run_is_in_canary():
     assert [("shadow", "canary", 1)] == stages_of(second)
 
 
+def test_a_run_against_a_version_that_was_replaced_gets_no_users():
+    """
+    Once a candidate serves everyone, a later run against the old production holds before its canary.
+    """
+    first = world_of(tallies=[*LIVE[:3], *(tile(("watch",)) for _ in range(10))])
+    run(first.gate())
+    assert "done" == first.decisions()[-1].to_stage
+    second = world_of("candidate-2", tallies=LIVE[:1], beside=first)
+    run(second.gate())
+    assert [] == stages_of(second)
+    assert b"candidate-1 has live traffic" in second.store.load(second.name)[1]["view"]
+
+
 def test_a_promotion_ends_the_other_runs():
     """
     A run on the production that another candidate replaces ends undecided, and names that run.
