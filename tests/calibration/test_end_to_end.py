@@ -106,7 +106,7 @@ def test_many_at_once_is_the_fold() -> None:
     for points in truths:
         truth = Fourteen(TYPICAL, 0.25, 0.5, points)
         counted = simulate_14(truth, stage, rng, runs=2, pairs=20_000, every=500)
-        tiles_longest_age = RunState.begin("r", policy, 0).tiles_longest_age
+        tiles_longest_age = RunState.begin("r", policy, 0).tiles_longest_age()
         decided = decide(compiled, compiled.tests, counted, tiles_longest_age=tiles_longest_age)
         is_promoted, is_back = decided.outcomes()
         for run in range(2):
