@@ -140,8 +140,9 @@ class Fight:
         now_us = time.time_ns() // 1000
         for run in self.kind_of:
             begin = (0,) * PARTITIONS
+            # Each against a production of its own: a promotion ends the other runs against the same one.
             started = Started(
-                *(run, 1, run, "v1", "0" * 64, "shadow", POLICY.tile_us, self.first, begin, begin),
+                *(run, 1, run, f"before-{run}", "0" * 64, "shadow", POLICY.tile_us, self.first, begin, begin),
                 *(now_us, now_us + 7 * 86_400_000_000),
             )
             producer.produce(self.topic, encode(started), run.encode(), 0)
