@@ -43,7 +43,7 @@ from shadow.records.policy import (
     StagePolicy,
 )
 from shadow.records.tallies import Key, Tally
-from shadow.stream.tally import cell_of
+from shadow.records.votes import cell_of
 from tests.gate.policies import SHADOW
 
 counts = st.integers(0, 3000)
