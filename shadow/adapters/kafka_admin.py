@@ -26,6 +26,7 @@ from shadow.adapters.kafka_client import (
     ClientLog,
     Health,
     asking,
+    bounds_of,
     client,
     consume,
     consumer_properties,
@@ -146,15 +147,11 @@ class KafkaAdmin:
         return [self._bounds(topic, partition) for partition in range(state.partitions)]
 
     def _bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        place = TopicPartition(topic, partition)
         with self._lock:
-            low, high = asking(
-                f"say where {topic}/{partition} ends",
-                lambda: self._consumer.get_watermark_offsets(place, timeout=METADATA_S, cached=False),
-            )
+            low, high = bounds_of(self._consumer, topic, partition)
             if self._is_embedded:
-                high = end_behind(self._consumer, topic, partition, int(low), int(high))
-        return int(low), int(high)
+                high = end_behind(self._consumer, topic, partition, low, high)
+        return low, high
 
     def offset_at(self, topic: str, partition: int, time_us: int) -> int:
         """First offset appended at or after a time; the end of the partition where there is none.

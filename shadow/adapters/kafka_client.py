@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from shadow.errors import Unavailable, Usage
 from shadow.records.log import LogRecord, make_record
@@ -44,6 +44,7 @@ _AWAY: Final = frozenset(
 
 _LEADERLESS: Final = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
 LEADERLESS_S: Final = 0.1
+_UNKNOWN: Final = frozenset({KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC})
 
 C = TypeVar("C", Consumer, Producer)
 
@@ -211,3 +212,30 @@ def asking(what: str, question: Callable[[], T]) -> T:
             if error_of(raised).code() not in _LEADERLESS or time.monotonic() > deadline_s:
                 raise unavailable(what, raised) from raised
             time.sleep(LEADERLESS_S)
+
+
+def bounds_of(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+    """(first offset, offset behind the last record) of a partition, as its broker says now.
+
+    librdkafka believes for minutes that a partition does not exist where its metadata were taken before the
+    partition was made, or from a broker that had just come back: it is asked for fresh ones before that is believed.
+
+    Raises:
+        Unavailable: If the broker does not say it.
+    """
+    place = TopicPartition(topic, partition)
+
+    def question() -> tuple[int, int]:
+        low, high = consumer.get_watermark_offsets(place, timeout=METADATA_S, cached=False)
+        return int(low), int(high)
+
+    def afresh() -> tuple[int, int]:
+        try:
+            return question()
+        except KafkaException as raised:
+            if error_of(raised).code() not in _UNKNOWN:
+                raise
+        consumer.list_topics(topic, timeout=METADATA_S)
+        return question()
+
+    return asking(f"say where {topic}/{partition} ends", afresh)

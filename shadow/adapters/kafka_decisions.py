@@ -29,6 +29,7 @@ from shadow.adapters.kafka_client import (
     RECORD_BYTES_MAX,
     Health,
     asking,
+    bounds_of,
     client,
     consume,
     consumer_properties,
@@ -171,11 +172,7 @@ class KafkaDecisionWriter:
 
     def _read_to_end(self) -> int:
         """Take over what was written since the last call; returns the end of the topic."""
-        place = TopicPartition(self._topic, 0)
-        low, end = asking(
-            f"say where {self._topic} ends",
-            lambda: self._consumer.get_watermark_offsets(place, timeout=METADATA_S, cached=False),
-        )
+        low, end = bounds_of(self._consumer, self._topic, 0)
         if self._position is None or not low <= self._position <= end:
             self._records, self._position = [], low
         asking("read", lambda: self._consumer.assign([TopicPartition(self._topic, 0, self._position or 0)]))

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from shadow.adapters.kafka_client import METADATA_S, Health, asking, client, consume, consumer_properties
+from shadow.adapters.kafka_client import METADATA_S, Health, asking, bounds_of, client, consume, consumer_properties
 from shadow.errors import Unavailable
 
 EOF_PROPERTIES = {"enable.partition.eof": "true", "fetch.wait.max.ms": "10"}
@@ -46,10 +46,7 @@ def end_of(properties: Mapping[str, str], topic: str, partition: int) -> int:
     """The same with a consumer of its own, for readers whose own does not report ends."""
     consumer = client(Consumer, consumer_properties(properties, "shadow-ends") | EOF_PROPERTIES, Health())
     try:
-        low, high = asking(
-            f"say where {topic}/{partition} ends",
-            lambda: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=METADATA_S, cached=False),
-        )
-        return end_behind(consumer, topic, partition, int(low), int(high))
+        low, high = bounds_of(consumer, topic, partition)
+        return end_behind(consumer, topic, partition, low, high)
     finally:
         consumer.close()

@@ -22,6 +22,7 @@ from shadow.adapters.kafka_client import (
     METADATA_S,
     Health,
     asking,
+    bounds_of,
     check_reachable,
     client,
     consume,
@@ -244,12 +245,7 @@ class KafkaGroup:
     def _end(self, place: TopicPartition) -> int:
         if self._is_embedded:
             return end_of(self._properties, place.topic, place.partition)
-        return int(
-            asking(
-                f"say where {place.topic}/{place.partition} ends",
-                lambda: self._consumer.get_watermark_offsets(place, timeout=METADATA_S, cached=False),
-            )[1]
-        )
+        return bounds_of(self._consumer, place.topic, place.partition)[1]
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         taken = sorted(partition.partition for partition in partitions)

@@ -8,10 +8,10 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from shadow.adapters.kafka_client import (
-    METADATA_S,
     OUT_OF_RANGE,
     Health,
     asking,
+    bounds_of,
     check_reachable,
     client,
     consume,
@@ -28,10 +28,7 @@ def check_embedded(
     properties: Mapping[str, str], consumer: Consumer, topic: str, partition: int, position: int
 ) -> None:
     """Refuse a position outside the embedded broker's log, which itself is silent there."""
-    low, high = asking(
-        f"say where {topic}/{partition} ends",
-        lambda: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=METADATA_S, cached=False),
-    )
+    low, high = bounds_of(consumer, topic, partition)
     if position < low or (position > high and position > end_of(properties, topic, partition)):
         raise out_of_range(topic, partition, position)
 

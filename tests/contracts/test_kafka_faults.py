@@ -6,12 +6,15 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
+from uuid import uuid4
 
 import pytest
 from confluent_kafka import Consumer, KafkaError
+from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 
 from shadow.adapters.kafka import KafkaLog
-from shadow.adapters.kafka_client import ClientLog, Health, check_reachable, client
+from shadow.adapters.kafka_admin import KafkaAdmin
+from shadow.adapters.kafka_client import ClientLog, Health, bounds_of, check_reachable, client, consumer_properties
 from shadow.errors import Unavailable, Usage
 from tests.contracts.conftest import PATIENCE_S, until
 from tests.services import ServiceMissing
@@ -150,3 +153,23 @@ def test_the_same_line_of_the_client_is_a_warning_once(caplog: pytest.LogCapture
     for _ in range(3):
         client_log.log(logging.ERROR, "%s [%s] %s", "FAIL", "rdkafka#producer-1", "Connection refused")
     assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.DEBUG, logging.DEBUG]
+
+
+def test_a_partition_made_after_the_client_looked_is_asked_for_again(kafka: ApacheKafka) -> None:
+    """librdkafka keeps metadata without a partition for minutes; a broker that returns gives such metadata, too."""
+    topic = f"grown-{uuid4()}"
+    server = {"bootstrap.servers": kafka.bootstrap}
+    admin = KafkaAdmin(server, is_embedded=False)
+    admin.create_topics({topic: 1}, {})
+    consumer = client(Consumer, consumer_properties(server, f"group-{uuid4()}"), Health())
+    try:
+        assert (0, 0) == bounds_of(consumer, topic, 0)
+        with pytest.raises(Unavailable, match=f"{topic}/1 ends: .*_UNKNOWN_PARTITION"):
+            bounds_of(consumer, topic, 1)
+        other = AdminClient(server)
+        other.create_partitions([NewPartitions(topic, 2)])[topic].result(30)
+        until(lambda: 2 == len(other.list_topics(topic, timeout=30).topics[topic].partitions))
+        assert (0, 0) == bounds_of(consumer, topic, 1)
+    finally:
+        consumer.close()
+        admin.close()
