@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest
+# Where the environment forbids bytecode, every process would compile all it imports anew: seconds of each start.
+export PYTHONDONTWRITEBYTECODE :=
 MARKED := soak or calibration or fuzz or kubernetes
 
 .PHONY: help setup demo test soak calibrate fuzz lint format wheel clean services bench-comparator bench-proxy
