@@ -28,9 +28,9 @@ HEADACHE: Final = re.compile("headache", re.IGNORECASE)
 SEARCH: Final = re.compile("search api|which version|pin", re.IGNORECASE)
 ASPECTS: Final = ("result", "urgent", "pinned", "legacy", "tagged", "tone")
 
-LATENCY_MEDIAN_S: Final = 0.020
+LATENCY_MEDIAN_S: Final = 0.080
 LATENCY_SIGMA: Final = 0.5
-LATENCY_S_MAX: Final = 0.4
+LATENCY_S_MAX: Final = 0.8
 
 
 @dataclass(frozen=True, slots=True)

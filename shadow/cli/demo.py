@@ -237,7 +237,7 @@ class Demo:
         for role, worker in tree["workers"].items():
             worker["url"] = local["candidate" if role == "candidate" else "production"]
             # Enough for the rate from the start, and too little for a burst that would make the candidate look slow.
-            worker["concurrency"] = {"min": 12, "max": 12}
+            worker["concurrency"] = {"min": 32, "max": 32}
         for grader in tree["graders"].values():
             if grader["kind"] == "reward_model":
                 grader["url"] = f"{local['reward']}/score"
