@@ -30,9 +30,8 @@ from shadow.adapters.archive import (
 from shadow.adapters.archive_writer import PairFile, RecordFile, facts_of, finish, prepare, writing
 from shadow.adapters.logs import configure
 from shadow.cli import wiring
-from shadow.cli.begin import runs_of, transactional_id
+from shadow.cli.begin import found_run, runs_of, transactional_id
 from shadow.cli.exits import BROKEN, DONE, checked_output, exiting
-from shadow.cli.replay import found_run
 from shadow.cli.replay_compare import Comparison, compare_decisions
 from shadow.cli.replay_log import Reading, ends_of, patiently
 from shadow.cli.replay_run import Replay, Replayed, ReplayPlan, Taps

@@ -54,6 +54,21 @@ def runs_of(writer: DecisionWriter) -> list[Run]:
     return runs_in(decisions_in(writer.read()))
 
 
+def found_run(known: list[Run], name: str | None, settings: Settings) -> Run:
+    """A run by its name, or the newest of a configuration.
+
+    Raises:
+        Usage: If there is none.
+    """
+    wanted = [run for run in known if (run.name == name if name else run.started.digest == settings.digest())]
+    if wanted:
+        return wanted[-1]
+    names = ", ".join(run.name for run in known) or "none"
+    if name is None:
+        raise Usage(f"no run has this configuration; known are {names}: name one, and give its configuration with -c")
+    raise Usage(f"no run is named {name!r}; known are {names}")
+
+
 def begin(settings: Settings, log: Log, clock: Clock) -> Begun:
     """Begin a run of this configuration, or find the one that is going on.
 

@@ -15,9 +15,8 @@ from rich.console import Console
 from consumers.loop import WallClock
 from shadow.adapters.logs import configure
 from shadow.cli import wiring
-from shadow.cli.begin import runs_of, transactional_id
+from shadow.cli.begin import found_run, runs_of, transactional_id
 from shadow.cli.exits import DONE, checked_output, exiting
-from shadow.cli.replay import found_run
 from shadow.desk.commands import Given, give
 from shadow.errors import Unavailable, Usage
 from shadow.gate.commands import fault

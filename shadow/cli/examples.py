@@ -15,8 +15,8 @@ from shadow.cli.pair_shown import pair_panel
 from shadow.cli.pairs import past_run, versions_of
 from shadow.cli.read_pairs import Scanned, read_pairs
 from shadow.errors import BrokenEvidence, Unavailable, Usage
-from shadow.gate.compiled import kind_of, rule_id, subject_of
 from shadow.gate.judgement import Verdict
+from shadow.gate.naming import kind_of, rule_id, subject_of
 from shadow.records.pairs import GradedPair
 from shadow.records.policy import Policy, Rule, comparison_of
 from shadow.training.pair_tree import pair_tree

@@ -30,18 +30,17 @@ from shadow.cli.exits import BROKEN, BY_DECISION, checked_output, exiting
 from shadow.cli.offline_run import Asking, Pass, questions_of, roles_of, run_once
 from shadow.cli.replay_shown import progress_bar
 from shadow.errors import ShadowError, Usage
-from shadow.gate.compiled import rule_id
 from shadow.gate.evidence import evidence_tree
 from shadow.gate.history import OFFLINE, runs_in, unfinished
 from shadow.gate.measures import Evidence
+from shadow.gate.naming import rule_id
 from shadow.gate.offline import OfflineJudgement, judge_suite, offline_judgement_to_json
-from shadow.gate.run import decision_id
 from shadow.gate.totals import Totals, evidence_from_tally, own_parts
 from shadow.gate.trials import attempt_next, hold_id_of, look_of, trials_in
 from shadow.ports import DecisionWriter
 from shadow.records.answers import ANSWERED
 from shadow.records.comparisons import CANDIDATE_PRODUCTION, PRODUCTION
-from shadow.records.decisions import HOLD, PROMOTE, ROLLBACK, Decision, DecisionsRecord
+from shadow.records.decisions import HOLD, PROMOTE, ROLLBACK, Decision, DecisionsRecord, decision_id
 from shadow.records.log import LogRecord
 from shadow.records.policy import Cost, Latency, Rule, StagePolicy
 from shadow.settings.settings import Settings

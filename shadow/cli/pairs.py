@@ -13,11 +13,10 @@ from rich.console import Console
 
 from shadow.adapters.logs import configure
 from shadow.cli import wiring
-from shadow.cli.begin import runs_of, transactional_id
+from shadow.cli.begin import found_run, runs_of, transactional_id
 from shadow.cli.exits import DONE, checked_output, exiting
 from shadow.cli.pair_shown import json_text, pairs_panel
 from shadow.cli.read_pairs import Scanned, read_pairs
-from shadow.cli.replay import found_run
 from shadow.errors import Usage
 from shadow.gate.history import Run
 from shadow.graders.grader import GRADERS

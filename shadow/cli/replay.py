@@ -16,7 +16,7 @@ from rich.console import Console
 from shadow.adapters.archive import Manifest, open_archive
 from shadow.adapters.logs import configure
 from shadow.cli import wiring
-from shadow.cli.begin import runs_of, transactional_id
+from shadow.cli.begin import found_run, runs_of, transactional_id
 from shadow.cli.exits import BROKEN, BY_DECISION, DONE, UNDECIDED, checked_output, exiting
 from shadow.cli.replay_backtest import backtest
 from shadow.cli.replay_compare import Comparison, Difference, StoreComparison, compare_decisions
@@ -130,21 +130,6 @@ def _archived_settings(manifest: Manifest, config: Path | None) -> Settings:
     if config is not None:
         return wiring.settings_from(config)
     return settings_from_bytes(manifest.configuration.encode(), os.environ, file="the archive's configuration")
-
-
-def found_run(known: list[Run], name: str | None, settings: Settings) -> Run:
-    """A run by its name, or the newest of a configuration.
-
-    Raises:
-        Usage: If there is none.
-    """
-    wanted = [run for run in known if (run.name == name if name else run.started.digest == settings.digest())]
-    if wanted:
-        return wanted[-1]
-    names = ", ".join(run.name for run in known) or "none"
-    if name is None:
-        raise Usage(f"no run has this configuration; known are {names}: name one, and give its configuration with -c")
-    raise Usage(f"no run is named {name!r}; known are {names}")
 
 
 def _check_digest(settings: Settings, run: Run, path: str) -> None:

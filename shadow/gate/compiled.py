@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from shadow.gate.naming import kind_of, rule_id
 from shadow.gate.stats.engine import (
     BETS,
     PAIR,
@@ -19,9 +20,7 @@ from shadow.gate.stats.engine import (
     cached_log_factors,
     log_prior,
 )
-from shadow.records.comparisons import PRODUCTION
 from shadow.records.policy import (
-    KIND_BY_RULE,
     Agreement,
     Cap,
     Cost,
@@ -104,35 +103,6 @@ class CompiledStage:
     detecting: tuple[int, ...]
     comparisons: tuple[str, ...]
     ids: tuple[str, ...]
-
-
-def kind_of(rule: Rule) -> str:
-    """The rule's name in shadow.yaml."""
-    return KIND_BY_RULE[type(rule)]
-
-
-def subject_of(rule: Rule) -> str:
-    """What the rule looks at within its slice: its grader, basis, statistic or reward; empty for quality."""
-    match rule:
-        case Quality() | Feedback():
-            return ""
-        case Latency():
-            return rule.statistic
-        case Cost():
-            return rule.basis
-        case NoRewardHacking():
-            return rule.reward
-        case Agreement():
-            return rule.statistic
-        case _:
-            return rule.grader
-
-
-def rule_id(rule: Rule) -> str:
-    """`kind/slice/subject`, as culprits are named; with `@human` where the reference is not production."""
-    name = "/".join(part for part in (kind_of(rule), rule.slice, subject_of(rule)) if part)
-    against = getattr(rule, "against", PRODUCTION)
-    return name if against == PRODUCTION else f"{name}@{against}"
 
 
 def compile_tests(stage: StagePolicy) -> CompiledStage:

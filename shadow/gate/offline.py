@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from shadow.gate import sentences
-from shadow.gate.compiled import RuleTest, compile_tests, kind_of, subject_of
+from shadow.gate.compiled import RuleTest, compile_tests
 from shadow.gate.intervals import NOTHING, Interval, estimate_of
 from shadow.gate.judgement import Verdict, policy_tree, worst
 from shadow.gate.measures import Evidence
+from shadow.gate.naming import kind_of, subject_of
 from shadow.gate.observe import Observation, observe
 from shadow.gate.stats import exact
 from shadow.gate.stats.retry import attempt_alpha

@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from shadow.gate.compiled import CompiledStage, compile_tests, kind_of, subject_of
+from shadow.gate.compiled import CompiledStage, compile_tests
 from shadow.gate.laws import Assumed, Detectable, Law, detectable, law_of, pairs_needed
+from shadow.gate.naming import kind_of, subject_of
 from shadow.gate.rules import AVERAGE_SHARE, IMPROVE_PAIRS_MIN
 from shadow.gate.sentences import claim, title
 from shadow.gate.stats.power import LIKELY

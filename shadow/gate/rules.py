@@ -14,11 +14,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from shadow.gate import sentences
-from shadow.gate.compiled import CompiledStage, RuleTest, compile_tests, kind_of, subject_of
+from shadow.gate.compiled import CompiledStage, RuleTest, compile_tests
 from shadow.gate.conditions import FRESHNESS_S_MAX, conditions_of
 from shadow.gate.intervals import NOTHING, Interval, estimate_of, intervals_of
 from shadow.gate.judgement import Condition, Judgement, Rollback, RuleLine, Verdict, judgement_to_json, worst
 from shadow.gate.measures import Evidence
+from shadow.gate.naming import kind_of, subject_of
 from shadow.gate.observe import Observation, observe
 from shadow.gate.stats.asymptotic import log_e_ratio
 from shadow.gate.stats.average import e_bh, log_average

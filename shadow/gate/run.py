@@ -39,7 +39,6 @@ from shadow.records.decisions import (
     EXPIRED,
     FINAL_STAGES,
     HOLD,
-    NAMESPACE,
     PROMOTE,
     ROLLBACK,
     ROLLED_BACK,
@@ -50,8 +49,6 @@ from shadow.records.decisions import (
 from shadow.records.policy import CANARY, LiveStep, Policy
 from shadow.records.slices import ALL, SHADOW, in_stage
 from shadow.records.tallies import Key, Tally
-
-__all__ = ["NAMESPACE", "RunState", "advance", "decide", "decision_id", "fold_tile", "judge_tile", "lagging_tiles"]
 
 FORMAT: Final = 3
 """Number of the state's layout; another one is refused, and the state is folded again from the log."""

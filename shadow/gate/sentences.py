@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shadow.gate.compiled import kind_of, subject_of
+from shadow.gate.naming import kind_of, subject_of
 from shadow.gate.observe import Observation
 from shadow.gate.stats.cluster import CELLS_MIN
 from shadow.gate.votes import ratio_of

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shadow.gate.history import OFFLINE, next_attempt, runs_in
-from shadow.gate.run import decision_id
-from shadow.records.decisions import HOLD, PROMOTE, ROLLBACK, Decision, DecisionsRecord, Started
+from shadow.records.decisions import HOLD, PROMOTE, ROLLBACK, Decision, DecisionsRecord, Started, decision_id
 
 
 @dataclass(frozen=True, slots=True)

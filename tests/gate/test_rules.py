@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from shadow.gate.compiled import compile_tests, kind_of
+from shadow.gate.compiled import compile_tests
 from shadow.gate.explain import duration, explain, explain_lines
 from shadow.gate.judgement import judgement_to_json
 from shadow.gate.measures import (
@@ -20,6 +20,7 @@ from shadow.gate.measures import (
     RateCounts,
     SliceEvidence,
 )
+from shadow.gate.naming import kind_of
 from shadow.gate.rules import Judgement, Verdict, judge, worst
 from shadow.gate.stats.asymptotic import RatioSums
 from shadow.gate.stats.engine import log_e_pair

@@ -12,16 +12,15 @@ import pytest
 
 from shadow.gate.evidence import evidence_from_json, evidence_from_tally
 from shadow.gate.run import (
-    NAMESPACE,
     RunState,
     advance,
     decide,
-    decision_id,
     fold_tile,
     judge_tile,
     state_from_bytes,
     state_to_bytes,
 )
+from shadow.records.decisions import NAMESPACE, decision_id
 from shadow.records.policy import Cap, Floor, Needs, NoRegression, Policy, StagePolicy
 from shadow.records.tallies import Key, Tally
 from tests.calibration.simulate import RATES, Truth, tiles

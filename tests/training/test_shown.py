@@ -12,7 +12,7 @@ from rich.console import Console
 
 from shadow.cli.examples import Examples, blocking_rules, examples_panel
 from shadow.cli.pair_shown import CHARACTERS_MAX, escaped, json_text, pairs_panel
-from shadow.gate.compiled import kind_of, subject_of
+from shadow.gate.naming import kind_of, subject_of
 from shadow.records.grades import Grade
 from shadow.records.policy import Cap, Floor, Needs, Policy, Quality, StagePolicy
 from shadow.training.pair_tree import pair_tree
