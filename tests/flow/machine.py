@@ -49,7 +49,7 @@ class Machine:
             on some.
         comparators: How many share the partitions; the second one is named `comparator-2`, and so on.
         change: Changes the configuration before it is written.
-        beside: Another machine, whose topics, proxy and production this one's run shares.
+        beside: Another machine, whose topics, proxy, production and worker of production this one's run shares.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Machine:
         self.begin()
         for role in self._roles:
             self.start_role(role)
-        if self.settings.is_live:
+        if self.settings.is_live and "proxy" in self._roles:
             self.start_role("worker-production")
 
     def begin(self) -> Started:

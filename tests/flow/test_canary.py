@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from contextlib import ExitStack
 
 import pytest
 
@@ -22,17 +23,17 @@ def wide_rules():
     return [{"quality": {"graders": {"correct": 1.0}, "margin": 0.3}}, {"floor": {"grader": "tagged", "min": 0.05}}]
 
 
-def staged(tree, *, watch_for="1d"):
+def staged(tree, *, watch_for="1d", canary_needs=None):
     """Two canary steps and a watch whose rules 100 pairs can prove."""
     tree["stages"]["shadow"]["rules"] = wide_rules()
-    needs = {"pairs": 100, "within": "1h", "coverage": 0.98}
+    needs = {"pairs": 100, "within": "1h", "coverage": 0.98, **(canary_needs or {})}
     tree["stages"]["canary"] = {"steps": [0.3, 0.6], "needs": needs, "rules": wide_rules()}
     url = tree["proxy"]["upstream"]
     rules = [{"no_regression": {"grader": "correct", "slice": "even", "margin": 0.05}}]
     tree["stages"]["watch"] = {"production_url": url, "sample": 0.5, "for": watch_for, "rules": rules}
 
 
-def machine_of(tmp_path, kafka, redis_server, *, candidate=(), **stages):
+def machine_of(tmp_path, kafka, redis_server, *, candidate=(), beside=None, **stages):
     return Machine(
         tmp_path,
         kafka.bootstrap,
@@ -42,6 +43,7 @@ def machine_of(tmp_path, kafka, redis_server, *, candidate=(), **stages):
         deadline="4s",
         candidate=[*DOUBLING, *candidate],
         change=lambda tree: staged(tree, **stages),
+        beside=beside,
     )
 
 
@@ -52,6 +54,11 @@ def decisions_of(machine):
         return next(run.decisions for run in runs_of(writer) if run.name == machine.started.run)
     finally:
         writer.close()
+
+
+def stages_of(decisions):
+    """(from, to) of each decision."""
+    return [(decision.from_stage, decision.to_stage) for decision in decisions]
 
 
 def await_decisions(machine, count):
@@ -87,9 +94,8 @@ def test_good_candidate_goes_through_canary_and_watch(tmp_path, kafka, redis_ser
         decisions, replay = decisions_of(machine), machine.run("replay")
         by_step = served(machine)
 
-    assert [("shadow", "canary"), ("canary", "canary"), ("canary", "watch"), ("watch", "done")] == [
-        (decision.from_stage, decision.to_stage) for decision in decisions
-    ]
+    way = [("shadow", "canary"), ("canary", "canary"), ("canary", "watch"), ("watch", "done")]
+    assert way == stages_of(decisions)
     assert ["promote"] * 4 == [decision.decision for decision in decisions]
     assert [0.3, 0.6, 1.0, 1.0] == [decision.routing.share for decision in decisions]
     assert {200} == traffic.statuses.keys()
@@ -119,7 +125,7 @@ def test_candidate_that_fails_only_live_is_rolled_back_from_canary(tmp_path, kaf
         decisions, replay = decisions_of(machine), machine.run("replay")
         after = served(machine)
 
-    assert [("shadow", "canary"), ("canary", "rolled_back")] == [(d.from_stage, d.to_stage) for d in decisions]
+    assert [("shadow", "canary"), ("canary", "rolled_back")] == stages_of(decisions)
     assert "rollback" == decisions[-1].decision
     assert None is decisions[-1].routing
     assert {200} == traffic.statuses.keys()
@@ -148,3 +154,40 @@ def test_candidate_that_turns_bad_after_its_promotion_is_rolled_back_from_watch(
     assert "rollback" == decisions[-1].decision
     assert ("no_regression/watch/even/correct",) == decisions[-1].culprits
     assert 0 == replay.returncode, replay.stdout + replay.stderr
+
+
+def test_only_one_of_two_candidates_has_live_traffic(tmp_path, kafka, redis_server):
+    """
+    Of two proven candidates over one stream one is in canary, and the other one waits and says for whom; once a person
+    has rolled the first one back, the second one is routed to, and no request was ever routed for both.
+    """
+    pending = {"pairs": 1_000_000}
+    names = ("first", "second")
+    for name in names:
+        (tmp_path / name).mkdir()
+    with ExitStack() as stack:
+        first = stack.enter_context(machine_of(tmp_path / "first", kafka, redis_server, canary_needs=pending))
+        second = stack.enter_context(
+            machine_of(tmp_path / "second", kafka, redis_server, canary_needs=pending, beside=first)
+        )
+        for machine in (first, second):
+            machine.start()
+        for machine in (first, second):
+            wait_for_ports(machine.ports.values(), machine.supervisor)
+        with Traffic(first.ports["proxy"], rate=100) as traffic:
+            wait_until(lambda: decisions_of(first) or decisions_of(second), "one is in canary", 240)
+            live, waiting = (first, second) if decisions_of(first) else (second, first)
+            told = f"{live.started.run} has live traffic, and only one candidate may"
+            wait_until(lambda: told in waiting.run("explain", "-o", "json").stdout, told, 240)
+            assert [] == decisions_of(waiting)
+            order = live.run("rollback", "--reason", "the other one is to be tried", "--by", "a test")
+            assert 0 == order.returncode, order.stderr
+            await_decisions(waiting, 1)
+            traffic.more(600)
+        by_step = {machine: served(machine) for machine in (live, waiting)}
+        decisions = {machine: decisions_of(machine) for machine in (live, waiting)}
+
+    assert [("shadow", "canary"), ("canary", "rolled_back")] == stages_of(decisions[live])
+    assert [("shadow", "canary")] == stages_of(decisions[waiting])
+    assert all(0 < by_step[machine]["canary-1", "candidate"] for machine in (live, waiting))
+    assert {200} == traffic.statuses.keys()
