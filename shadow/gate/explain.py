@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from shadow.gate.compiled import compile_tests
-from shadow.gate.flip import LIKE_THESE, Way, amount, flips_of, told
+from shadow.gate.flip import LIKE_THESE, VOTES_LIKE_THESE, Way, amount, flips_of, told
 from shadow.gate.judgement import Condition, Judgement, RuleLine, Verdict
 from shadow.gate.measures import SliceEvidence
 from shadow.gate.observe import observe
@@ -18,6 +18,7 @@ from shadow.gate.stats.average import e_bh
 from shadow.records.decisions import HOLD
 from shadow.records.policy import Equivalent
 from shadow.records.slices import ALL
+from shadow.records.tallies import FEEDBACK
 
 DAY_S = 86_400
 
@@ -279,8 +280,10 @@ def _rule_gap(judgement: Judgement, line: RuleLine, ways: tuple[Way, ...]) -> _G
         return "evidence that can be used", None, ""
     to_pass = [way for way in ways if way.to == Verdict.PASS.name]
     for way in to_pass:
-        if way.what == LIKE_THESE:
+        if way.what in (LIKE_THESE, VOTES_LIKE_THESE):
             return f"about {amount(way)}", _pairs_eta_s(judgement, line.pairs, way.count), ""
+    if line.rule == FEEDBACK:
+        return "votes of other users", None, "votes like these prove nothing, however many" if line.pairs else ""
     if line.pairs and not to_pass:
         return "pairs of more sampling keys", None, ""
     missing = amount(min(to_pass, key=lambda way: way.count)) if to_pass else "pairs"

@@ -11,7 +11,7 @@ import pytest
 from shadow.errors import Usage
 from shadow.gate.compiled import compile_tests
 from shadow.gate.evidence import evidence_from_json, evidence_to_json
-from shadow.gate.explain import explain_lines
+from shadow.gate.explain import explain, explain_lines
 from shadow.gate.flip import flips_of
 from shadow.gate.judgement import Verdict
 from shadow.gate.measures import Evidence
@@ -131,6 +131,20 @@ def test_what_would_flip_it_is_told():
         votes, n = votes_by_step(RULE, evidence), line.pairs
         found = [log_e_votes(votes, 1.5, side, scale=1 + more / n) >= need for more in (way.count - 1, way.count)]
         assert [False, True] == found
+
+
+def test_what_is_missing_are_votes():
+    """
+    An open rule says how many more votes like these prove it, and by when; one that they speak against, whose.
+    """
+    row = next(each for each in explain(line_of(voted(6, 60))[0]) if each.name == "feedback")
+    assert row.missing.startswith("about ") and row.missing.endswith(" more negative votes like these")
+    assert 0 < row.eta_s
+    row = next(each for each in explain(line_of(voted(12, 60))[0]) if each.name == "feedback")
+    assert "votes of other users" == row.missing
+    assert "never at today's rate: votes like these prove nothing, however many" == row.when
+    row = next(each for each in explain(line_of()[0]) if each.name == "feedback")
+    assert ("votes of other users", "when cannot be told from the rate") == (row.missing, row.when)
 
 
 def test_weight_is_its_kinds():
