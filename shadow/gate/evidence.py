@@ -34,16 +34,13 @@ from shadow.gate.measures import (
     MissingShare,
     PairCounts,
     RateCounts,
+    RatioSums,
     SliceEvidence,
 )
-from shadow.gate.stats.asymptotic import RatioSums
 from shadow.gate.strict_json import at_most, count, named, number, record, shown, strict_object
-from shadow.gate.totals import evidence_from_tally
 from shadow.records.comparisons import CANDIDATE_PRODUCTION, ROLES_BY_COMPARISON
 from shadow.records.slices import ALL
 from shadow.records.tallies import BALANCE, FEEDBACK
-
-__all__ = ["Evidence", "SliceEvidence", "evidence_from_json", "evidence_from_tally", "evidence_to_json"]
 
 SUM_MAX: Final = 10**38
 APART: Final = (BALANCE, FEEDBACK)

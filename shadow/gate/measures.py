@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from shadow.gate.stats.asymptotic import RatioSums
 from shadow.records.comparisons import CANDIDATE_PRODUCTION
 
 NOTHING: Mapping[str, float] = MappingProxyType({})
@@ -32,6 +31,30 @@ class RateCounts:
 
     violations: int
     n: int
+
+
+@dataclass(frozen=True, slots=True)
+class RatioSums:
+    """Sums over pairs of a candidate's value c and production's value p.
+
+    Args:
+        v: Cluster variance of the sum of c - rho p, at the rule's rho; None: observations are independent.
+    """
+
+    n: int
+    sum_c: int
+    sum_p: int
+    sum_cc: int
+    sum_pp: int
+    sum_cp: int
+    v: float | None = None
+
+    def moments(self, rho: float) -> tuple[float, float]:
+        """(mean, plain variance) of c - rho p."""
+        s1 = self.sum_c - rho * self.sum_p
+        s2 = self.sum_cc - 2 * rho * self.sum_cp + rho * rho * self.sum_pp
+        mean = s1 / self.n
+        return mean, (s2 - self.n * mean * mean) / (self.n - 1) if self.n > 1 else 0.0
 
 
 @dataclass(frozen=True, slots=True)

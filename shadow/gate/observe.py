@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from shadow.gate.measures import Evidence, RateCounts, SliceEvidence
-from shadow.gate.stats.asymptotic import RatioSums
+from shadow.gate.measures import Evidence, RateCounts, RatioSums, SliceEvidence
 from shadow.gate.stats.cluster import CELLS_MIN
 from shadow.gate.votes import StepVotes, cells_of, effect_of, votes_by_step
 from shadow.records.comparisons import BASELINE_PRODUCTION, CANDIDATE_HUMAN

@@ -23,9 +23,9 @@ from shadow.gate.measures import (
     MissingShare,
     PairCounts,
     RateCounts,
+    RatioSums,
     SliceEvidence,
 )
-from shadow.gate.stats.asymptotic import RatioSums
 from shadow.gate.stats.cluster import cluster_variances, design_effects, session_sizes
 from shadow.gate.stats.engine import HISTOGRAM
 from shadow.records.policy import Cap, Cost, Floor, StagePolicy

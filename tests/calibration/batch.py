@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shadow.gate.compiled import CompiledStage, RuleTest
+from shadow.gate.measures import RatioSums
 from shadow.gate.rules import AVERAGE_SHARE, DETECTOR_SHARE, IMPROVE_PAIRS_MIN
 from shadow.gate.stats import detector
-from shadow.gate.stats.asymptotic import RatioSums, log_e_ratio
+from shadow.gate.stats.asymptotic import log_e_ratio
 from shadow.gate.stats.engine import PAIR, RATE, Floats, cached_log_factors, log_mean_exp, log_prior
 from shadow.records.policy import Cap, Improve
 

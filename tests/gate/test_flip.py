@@ -15,11 +15,11 @@ from shadow.gate.measures import (
     LatencyCounts,
     PairCounts,
     RateCounts,
+    RatioSums,
     SliceEvidence,
 )
 from shadow.gate.observe import observe
 from shadow.gate.rules import judge
-from shadow.gate.stats.asymptotic import RatioSums
 from shadow.records.policy import (
     Agreement,
     Cap,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from shadow.gate.evidence import evidence_from_json, evidence_from_tally, evidence_to_json
+from shadow.gate.evidence import evidence_from_json, evidence_to_json
 from shadow.gate.observe import observe
+from shadow.gate.totals import evidence_from_tally
 from shadow.records.grades import FAILED, PASSED, Grade
 from shadow.records.tallies import Tally
 from shadow.stream.tally import Counted, Side, Tallier

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shadow.gate.evidence import evidence_from_tally
 from shadow.gate.explain import explain
 from shadow.gate.judgement import judgement_to_json
 from shadow.gate.measures import (
@@ -20,13 +19,14 @@ from shadow.gate.measures import (
     LatencyCounts,
     PairCounts,
     RateCounts,
+    RatioSums,
     SliceEvidence,
 )
 from shadow.gate.rules import Verdict, judge
 from shadow.gate.run import RunState, fold_tile, judge_tile, state_from_bytes, state_to_bytes
-from shadow.gate.stats.asymptotic import RatioSums
 from shadow.gate.stats.bounds import pair_interval, rate_upper
 from shadow.gate.stats.engine import Side, log_e_histogram, log_e_pair, log_e_rate, log_prior
+from shadow.gate.totals import evidence_from_tally
 from shadow.records.policy import (
     Agreement,
     Cap,

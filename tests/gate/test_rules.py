@@ -18,11 +18,11 @@ from shadow.gate.measures import (
     MissingShare,
     PairCounts,
     RateCounts,
+    RatioSums,
     SliceEvidence,
 )
 from shadow.gate.naming import kind_of
 from shadow.gate.rules import Judgement, Verdict, judge, worst
-from shadow.gate.stats.asymptotic import RatioSums
 from shadow.gate.stats.engine import log_e_pair
 from shadow.records.policy import (
     Cap,

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from shadow.gate.evidence import evidence_from_json, evidence_from_tally
+from shadow.gate.evidence import evidence_from_json
 from shadow.gate.run import (
     RunState,
     advance,
@@ -20,6 +20,7 @@ from shadow.gate.run import (
     state_from_bytes,
     state_to_bytes,
 )
+from shadow.gate.totals import evidence_from_tally
 from shadow.records.decisions import NAMESPACE, decision_id
 from shadow.records.policy import Cap, Floor, Needs, NoRegression, Policy, StagePolicy
 from shadow.records.tallies import Key, Tally

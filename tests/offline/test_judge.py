@@ -9,9 +9,8 @@ import pytest
 
 from shadow.gate.history import runs_in
 from shadow.gate.judgement import Verdict
-from shadow.gate.measures import Evidence, LatencyCounts, PairCounts, RateCounts, SliceEvidence
+from shadow.gate.measures import Evidence, LatencyCounts, PairCounts, RateCounts, RatioSums, SliceEvidence
 from shadow.gate.offline import judge_suite, offline_judgement_to_json
-from shadow.gate.stats.asymptotic import RatioSums
 from shadow.gate.trials import attempt_next, hold_id_of, look_of, not_begun, promoted
 from shadow.records.decisions import Decision, Started, decision_id
 from shadow.records.policy import (

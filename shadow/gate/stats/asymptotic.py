@@ -7,10 +7,11 @@ observations on, and a cap on every single value must hold before (the workers e
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
 from scipy.special import log_ndtr
+
+from shadow.gate.measures import RatioSums
 
 BURN_IN: Final = 500
 """Observations below which the approximation is not trusted and log e is 0."""
@@ -45,30 +46,6 @@ def log_e_normal(n: float, mean: float, variance: float, null: float, *, is_abov
     return float(
         math.log(2) + 0.5 * math.log(r / total) + score * score / (2 * total) + log_ndtr(score / math.sqrt(total))
     )
-
-
-@dataclass(frozen=True, slots=True)
-class RatioSums:
-    """Sums over pairs of a candidate's value c and production's value p.
-
-    Args:
-        v: Cluster variance of the sum of c - rho p, at the rule's rho; None: observations are independent.
-    """
-
-    n: int
-    sum_c: int
-    sum_p: int
-    sum_cc: int
-    sum_pp: int
-    sum_cp: int
-    v: float | None = None
-
-    def moments(self, rho: float) -> tuple[float, float]:
-        """(mean, plain variance) of c - rho p."""
-        s1 = self.sum_c - rho * self.sum_p
-        s2 = self.sum_cc - 2 * rho * self.sum_cp + rho * rho * self.sum_pp
-        mean = s1 / self.n
-        return mean, (s2 - self.n * mean * mean) / (self.n - 1) if self.n > 1 else 0.0
 
 
 def log_e_ratio(sums: RatioSums, rho: float, *, is_above: bool, inflation: float | None = None) -> float:
