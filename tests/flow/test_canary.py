@@ -159,7 +159,7 @@ def test_candidate_that_turns_bad_after_its_promotion_is_rolled_back_from_watch(
 def test_only_one_of_two_candidates_has_live_traffic(tmp_path, kafka, redis_server):
     """
     Of two proven candidates over one stream one is in canary, and the other one waits and says for whom; once a person
-    has rolled the first one back, the second one is routed to, and no request was ever routed for both.
+    has rolled the first one back, the second one is routed to.
     """
     pending = {"pairs": 1_000_000}
     names = ("first", "second")
