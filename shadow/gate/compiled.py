@@ -89,7 +89,13 @@ class CompiledStage:
         small_rule: Index of the rule of each. Shape (J,).
         small_factors: Log factors of each. Shape (J, 29, 3).
         small_priors: Log weights of the bets of each. Shape (J, 29).
-        detecting: Indices of the rollback tests that the change detector follows: all but cost and votes.
+        detecting: Indices of the rollback tests that the change detector follows: all but cost and votes. Length D.
+        detecting_rule: Index of the rule of each. Shape (D,).
+        detecting_factors: Log factors of each. Shape (D, 29, 3).
+        detecting_priors: Log weights of the bets of each. Shape (D, 29).
+        detecting_weights: Log of its weight in the rollback average of each. Shape (D,).
+        promoting: Indices of the promote tests of each rule. Length R.
+        against: Index of each rollback test of each rule, and what its weight adds to the need. Length R.
         comparisons: Comparison of each rule. Length R.
         ids: Id of each rule (`rule_id`). Length R.
     """
@@ -101,6 +107,12 @@ class CompiledStage:
     small_factors: Floats
     small_priors: Floats
     detecting: tuple[int, ...]
+    detecting_rule: NDArray[np.int64]
+    detecting_factors: Floats
+    detecting_priors: Floats
+    detecting_weights: Floats
+    promoting: tuple[tuple[int, ...], ...]
+    against: tuple[tuple[tuple[int, float], ...], ...]
     comparisons: tuple[str, ...]
     ids: tuple[str, ...]
 
@@ -115,14 +127,27 @@ def compile_tests(stage: StagePolicy) -> CompiledStage:
     factors = [
         cached_log_factors(RATE if tests[i].over == "rate" else PAIR, tests[i].mean, tests[i].side) for i in small
     ]
+    small_rule = np.array([tests[i].rule for i in small], dtype=np.int64)
+    small_factors = np.array(factors).reshape(len(small), BETS, 3)
+    small_priors = np.array([log_prior(tests[i].kappa0) for i in small]).reshape(len(small), BETS)
+    own: list[list[int]] = [[] for _ in stage.rules]
+    for index, test in enumerate(tests):
+        own[test.rule].append(index)
+    detecting = [place for place, i in enumerate(small) if not tests[i].is_promote]
     return CompiledStage(
         stage=stage,
         tests=tuple(tests),
         small=np.array(small, dtype=np.int64),
-        small_rule=np.array([tests[i].rule for i in small], dtype=np.int64),
-        small_factors=np.array(factors).reshape(len(small), BETS, 3),
-        small_priors=np.array([log_prior(tests[i].kappa0) for i in small]).reshape(len(small), BETS),
-        detecting=tuple(i for i in small if not tests[i].is_promote),
+        small_rule=small_rule,
+        small_factors=small_factors,
+        small_priors=small_priors,
+        detecting=tuple(small[place] for place in detecting),
+        detecting_rule=small_rule[detecting],
+        detecting_factors=small_factors[detecting],
+        detecting_priors=small_priors[detecting],
+        detecting_weights=np.array([math.log(tests[small[place]].weight) for place in detecting]),
+        promoting=tuple(tuple(i for i in each if tests[i].is_promote) for each in own),
+        against=tuple(tuple((i, -math.log(tests[i].weight)) for i in each if not tests[i].is_promote) for each in own),
         comparisons=tuple(comparison_of(rule) for rule in stage.rules),
         ids=tuple(map(rule_id, stage.rules)),
     )

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from shadow.gate import sentences
-from shadow.gate.compiled import CompiledStage, RuleTest, compile_tests
+from shadow.gate.compiled import CompiledStage, compile_tests
 from shadow.gate.conditions import FRESHNESS_S_MAX, conditions_of
 from shadow.gate.intervals import NOTHING, Interval, estimate_of, intervals_of
 from shadow.gate.judgement import Condition, Judgement, Rollback, RuleLine, Verdict, judgement_to_json, worst
@@ -73,17 +73,14 @@ def judge(
     if seen is None:
         seen = [observe(rule, evidence) for rule in rules]
     log_es = log_es_of(compiled, seen)
-    alphas = [attempt_alpha(_alpha(rule, compiled.stage), evidence.attempt) for rule in rules]
+    alphas = [_alpha(rule, compiled.stage) for rule in rules]
+    levels = {alpha: attempt_alpha(alpha, evidence.attempt) for alpha in dict.fromkeys(alphas)}
+    alphas = [levels[alpha] for alpha in alphas]
     need = math.log(1 / (AVERAGE_SHARE * compiled.stage.alpha))
     intervals = intervals_of(rules, seen, alphas) if with_bounds else [NOTHING] * len(rules)
-    by_rule: list[list[tuple[RuleTest, float]]] = [[] for _ in rules]
-    for test, log_e in zip(compiled.tests, log_es, strict=True):
-        by_rule[test.rule].append((test, log_e))
     lines = tuple(
-        _line(compiled, index, observation, tests, math.log(1 / alpha), need, interval)
-        for index, (observation, tests, alpha, interval) in enumerate(
-            zip(seen, by_rule, alphas, intervals, strict=True)
-        )
+        _line(compiled, index, observation, log_es, math.log(1 / alpha), need, interval)
+        for index, (observation, alpha, interval) in enumerate(zip(seen, alphas, intervals, strict=True))
     )
     rollback = Rollback(
         log_e=max(log_average(*_rollback_tests(compiled, log_es, group)) for group in groups_of(compiled)),
@@ -158,15 +155,15 @@ def _line(
     compiled: CompiledStage,
     index: int,
     seen: Observation,
-    tests: Sequence[tuple[RuleTest, float]],
+    log_es: Sequence[float],
     need: float,
     need_average: float,
     interval: Interval,
 ) -> RuleLine:
     rule = compiled.stage.rules[index]
-    log_e_pass = min(log_e for test, log_e in tests if test.is_promote)
+    log_e_pass = min([log_es[test] for test in compiled.promoting[index]])
     # The test that is nearest to its threshold speaks for the rule; two tests of one rule weigh the same.
-    against = [(log_e, need_average - math.log(test.weight)) for test, log_e in tests if not test.is_promote]
+    against = [(log_es[test], need_average + more) for test, more in compiled.against[index]]
     log_e_fail, need_fail = max(against) if against else (None, None)
     estimate = estimate_of(rule, seen)
     is_proven = log_e_pass >= need and not (isinstance(rule, Improve) and seen.n < IMPROVE_PAIRS_MIN)

@@ -12,7 +12,6 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -125,8 +124,7 @@ class StageState:
             [seen.n > 0 and seen.is_spread and has for seen, has in zip(known, has_tile, strict=True)], dtype=bool
         )
         increments = _increments(compiled, known, new)
-        tests = np.array([compiled.tests[index].rule for index in compiled.detecting], dtype=np.int64)
-        self.log_r = detector.step(self.log_r, increments, is_running[tests])
+        self.log_r = detector.step(self.log_r, increments, is_running[compiled.detecting_rule])
 
     def detected(self, seen: list[Observation]) -> tuple[float | None, dict[str, float]]:
         """The change detector's log sum, of the comparison where it is largest, and each rule's part in it.
@@ -136,30 +134,29 @@ class StageState:
         compiled = self.compiled
         if not compiled.detecting:
             return None, {}
-        tests = [compiled.tests[index] for index in compiled.detecting]
-        is_broken = [bool(each.trouble) for each in seen]
-        priors = compiled.small_priors[_places(compiled)]
-        weights = np.array([-np.inf if is_broken[test.rule] else math.log(test.weight) for test in tests])
-        by_test = detector.log_r_by_test(self.log_r, priors) + weights
+        is_broken = np.array([bool(each.trouble) for each in seen])[compiled.detecting_rule]
+        weights = np.where(is_broken, -np.inf, compiled.detecting_weights)
+        by_test = detector.log_r_by_test(self.log_r, compiled.detecting_priors)
+        by_rule = np.full(len(seen), -np.inf)
+        np.logaddexp.at(by_rule, compiled.detecting_rule, by_test + weights)
         parts: dict[str, float] = {}
-        for test, value in zip(tests, by_test.tolist(), strict=True):
-            if math.isfinite(value):
-                name = compiled.ids[test.rule]
-                parts[name] = float(np.logaddexp(parts.get(name, -np.inf), value))
-        sums = []
-        for group in groups_of(compiled):
-            rows = [row for row, test in enumerate(tests) if compiled.comparisons[test.rule] == group]
-            sums.append(detector.log_sr(self.log_r[rows], priors[rows], weights[rows]))
+        for name, part in zip(compiled.ids, by_rule.tolist(), strict=True):
+            if math.isfinite(part):
+                parts[name] = float(np.logaddexp(parts[name], part)) if name in parts else part
+        comparisons = np.array(compiled.comparisons)[compiled.detecting_rule]
+        sums = [
+            detector.log_sr(by_test[comparisons == group], weights[comparisons == group])
+            for group in groups_of(compiled)
+        ]
         return max((value for value in sums if value is not None), default=None), parts
 
 
 def _increments(compiled: CompiledStage, known: list[Observation], new: list[Observation]) -> Floats:
-    """Log factors of a tile, summed over its counts over the design effects so far. Shape (J, 29)."""
+    """Log factors of a tile, summed over its counts over the design effects so far. Shape (D, 29)."""
     letters = np.array([seen.letters for seen in new], dtype=np.float64).reshape(-1, 3)
     effects = np.array([seen.effect for seen in known])
-    places = _places(compiled)
-    counts = (letters / effects[:, None])[compiled.small_rule[places]]
-    result: Floats = (counts[:, None, :] * compiled.small_factors[places]).sum(axis=-1)
+    counts = (letters / effects[:, None])[compiled.detecting_rule]
+    result: Floats = (counts[:, None, :] * compiled.detecting_factors).sum(axis=-1)
     for row, index in enumerate(compiled.detecting):
         test = compiled.tests[index]
         bins = new[test.rule].histogram
@@ -167,8 +164,3 @@ def _increments(compiled: CompiledStage, known: list[Observation], new: list[Obs
             factors = cached_log_factors(HISTOGRAM, test.mean, test.side)
             result[row] = (factors * (np.array(bins) / effects[test.rule])).sum(axis=-1)
     return result
-
-
-def _places(compiled: CompiledStage) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Where the detecting tests stand among the small ones."""
-    return np.searchsorted(compiled.small, np.array(compiled.detecting, dtype=np.int64))

@@ -6,10 +6,10 @@ all design effects come in one go. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from operator import add
+from operator import add, itemgetter
 from typing import Final
 
 import numpy as np
@@ -39,6 +39,7 @@ UNCLUSTERED: Final = ("classes", "missing", "broken")
 """Kinds that no rule tests, so they have no cells."""
 
 _VALUES: Final = np.array(HISTOGRAM)
+_ALL_CELLS: Final = itemgetter(*range(CELLS))
 
 
 class Totals:
@@ -63,20 +64,26 @@ class Totals:
         for key, vector in tally.vectors.items():
             mine = self.vectors.get(key)
             self.vectors[key] = list(vector) if mine is None else list(map(add, mine, vector))
+        whole: dict[int, tuple[list[int], ...]] = {}
         places: list[list[int]] = []
         values: list[list[int]] = []
         for key, cells in tally.cells.items():
             if key.kind == "cost":
                 self._add_costs(key, cells)
                 continue
-            base = self._row(key) * CELLS
-            places.append([base + cell for cell in cells])
-            values.extend(cells.values())
+            row = self._row(key)
+            if len(cells) == CELLS:
+                whole[row] = _ALL_CELLS(cells)
+            else:
+                places.append([row * CELLS + cell for cell in cells])
+                values.extend(cells.values())
+        if whole:
+            self._cells[list(whole)] += _integers(chain.from_iterable(whole.values()), CELLS * len(whole)).reshape(
+                -1, CELLS, 2
+            )
         if values:
             index = np.fromiter(chain.from_iterable(places), dtype=np.int64, count=len(values))
-            added = np.fromiter(chain.from_iterable(values), dtype=np.int64, count=2 * len(values))
-            flat = self._cells.reshape(-1, 2)
-            flat[index] += added.reshape(-1, 2)  # every place occurs once
+            self._cells.reshape(-1, 2)[index] += _integers(values, len(values))  # every place occurs once
 
     def _row(self, key: Key) -> int:
         row = self._rows.get(key)
@@ -138,6 +145,11 @@ class Totals:
         n, sum_c, sum_p = self.vectors[key][:3]
         mean = np.array([(sum_c - rho * sum_p) / n if n else 0.0])
         return float(cluster_variances(values[None, :, 0], (values[:, 1] - rho * values[:, 2])[None], mean)[0])
+
+
+def _integers(pairs: Iterable[list[int]], count: int) -> NDArray[np.int64]:
+    """Pairs of integers as an array. Shape (count, 2)."""
+    return np.fromiter(chain.from_iterable(pairs), dtype=np.int64, count=2 * count).reshape(-1, 2)
 
 
 def is_counted_by(stage: StagePolicy, slice: str) -> bool:

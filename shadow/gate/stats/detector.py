@@ -43,11 +43,11 @@ def log_r_by_test(log_r: Floats, priors: Floats) -> Floats:
     return log_mean_exp(log_r, priors)
 
 
-def log_sr(log_r: Floats, priors: Floats, log_weights: Floats) -> float | None:
-    """Log of the weighted sum over tests and bets; None while nothing runs."""
-    if not len(log_r):
+def log_sr(by_test: Floats, log_weights: Floats) -> float | None:
+    """Log of the weighted sum over tests, of each of which `log_r_by_test` tells; None while nothing runs."""
+    if not len(by_test):
         return None
-    value = float(log_mean_exp(log_r_by_test(log_r, priors), log_weights))
+    value = float(log_mean_exp(by_test, log_weights))
     return value if math.isfinite(value) else None
 
 
