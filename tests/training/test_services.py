@@ -20,6 +20,7 @@ from shadow.cli.export import export
 from shadow.cli.pairs import pairs
 from shadow.cli.read_pairs import Scanned, read_pairs
 from shadow.cli.runs import explain
+from shadow.cli.suite import check
 from shadow.errors import Usage
 from shadow.records.comparisons import CANDIDATE_HUMAN, CANDIDATE_PRODUCTION
 from shadow.records.pairs import GradedPair
@@ -103,6 +104,7 @@ def test_a_run_becomes_training_data(
         shown(machine, wrong, by_people, capsys)
         examples(machine, wrong, capsys)
         exported(machine, tmp_path, wrong, by_people)
+        drawn(machine, tmp_path)
         refused(machine, tmp_path)
 
 
@@ -142,6 +144,17 @@ def examples(machine: Machine, wrong: set[int], capsys: pytest.CaptureFixture[st
     assert f"{rule}: examples" in capsys.readouterr().out
     with pytest.raises(Usage, match="--examples reads the graded pairs from Kafka; say where it is with -c"):
         examples_of(None, {})
+
+
+def drawn(machine: Machine, folder: Path) -> None:
+    """A suite of the run's requests, by slice and each once, which `suite check` finds unchanged."""
+    made = machine.run("suite", "make", "--out", str(folder / "suite"), "--size", "20")
+    assert 0 == made.returncode, made.stderr
+    taken = lines(folder / "suite" / "requests.jsonl")
+    bodies = [line["body"] for line in taken]
+    assert 20 == len(bodies) == len(set(bodies))
+    assert 10 <= sum(json.loads(body)["even"] for body in bodies)
+    assert 0 == check(folder / "suite")
 
 
 def exported(machine: Machine, folder: Path, wrong: set[int], by_people: set[int]) -> None:
