@@ -188,6 +188,11 @@ def _summary(found: Plan) -> list[str]:
         f"PROMOTE: with average luck {earliest} (last: {found.last}); with a chance of 90 % {likely}",
         f"chance of PROMOTE with all {rules} rules: {found.chance_by:.1%} by {by}, "
         f"{found.chance_expires:.1%} by {expires}",
+        *(
+            f"{step.name}, {100 * step.share:.4g} % of the sessions: {step.need:,} pairs "
+            + ("not before the run expires" if step.takes_s is None else f"within {duration(step.takes_s)}")
+            for step in found.steps
+        ),
         "chance of a false rollback: at most "
         + " + ".join(f"{alpha:g} ({stage})" for stage, alpha in found.alphas.items())
         + f" = {found.alpha_sum:g} over all stages",

@@ -20,7 +20,7 @@ from shadow.gate.rules import AVERAGE_SHARE, IMPROVE_PAIRS_MIN
 from shadow.gate.sentences import claim, title
 from shadow.gate.stats.power import LIKELY
 from shadow.gate.stats.retry import attempt_alpha
-from shadow.records.policy import Cap, Improve, Latency, NoRegression, Policy, Rule, StagePolicy
+from shadow.records.policy import CANARY, Cap, Improve, Latency, NoRegression, Policy, Rule, StagePolicy
 from shadow.records.slices import ALL
 
 REFERENCE_ANSWERS: Final = 1000
@@ -80,8 +80,25 @@ class VolumePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class StepPlan:
+    """When a step of canary has its pairs.
+
+    Args:
+        share: Of the sessions that the candidate serves, in (0, 1].
+        need: Pairs of the step alone.
+        takes_s: How long they take at the rate of the copies; None: longer than a run may last.
+    """
+
+    name: str
+    share: float
+    need: int
+    takes_s: float | None
+    refusal: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """The plan of one stage, and what all stages may spend.
+    """The plan of the shadow stage, of the steps behind it, and what all stages may spend.
 
     Args:
         by_s: The hour asked for.
@@ -90,6 +107,7 @@ class Plan:
         last: What is proven last.
         chance_by, chance_expires: Chance that a candidate as good as supposed is promoted by then.
         alphas: False-rollback budget by stage.
+        steps: Of canary, in their order; none where the policy has no canary.
     """
 
     stage: str
@@ -104,6 +122,7 @@ class Plan:
     chance_expires: float
     alphas: Mapping[str, float]
     assumed: Assumed
+    steps: tuple[StepPlan, ...] = ()
 
     @property
     def alpha_sum(self) -> float:
@@ -113,7 +132,7 @@ class Plan:
     @property
     def refusals(self) -> tuple[str, ...]:
         """What cannot be proven in time, one sentence each."""
-        said = [*(each.refusal for each in self.volume), *(each.refusal for each in self.rules)]
+        said = [each.refusal for plans in (self.volume, self.rules, self.steps) for each in plans]
         return tuple(refusal for refusal in said if refusal)
 
 
@@ -139,7 +158,7 @@ class _Clock:
 
 
 def plan(policy: Policy, rates: Rates, *, by_s: float, assumed: Assumed, attempt: int = 1) -> Plan:
-    """Plan the shadow stage of a policy.
+    """Plan the shadow stage of a policy, and the volume of the steps behind it.
 
     Args:
         rates: Pairs an hour, one a rule of that stage.
@@ -193,6 +212,7 @@ def plan(policy: Policy, rates: Rates, *, by_s: float, assumed: Assumed, attempt
         chance_expires=chance(expires_s),
         alphas={each.name: each.alpha for each in policy.stages},
         assumed=assumed,
+        steps=_step_plans(policy, rates.slices[ALL], times[last]),
     )
 
 
@@ -287,6 +307,36 @@ def _volume_plans(stage: StagePolicy, rates: Rates, policy: Policy) -> tuple[Vol
     return tuple(found)
 
 
+def _step_plans(policy: Policy, per_h: float, promoted_s: float) -> tuple[StepPlan, ...]:
+    """The steps of canary, each with the pairs of its share; together they end before the run expires, or are refused.
+
+    Args:
+        per_h: Pairs an hour of slice `all` in the shadow stage.
+        promoted_s: When the first step begins at the earliest.
+    """
+    found: list[StepPlan] = []
+    # A shadow stage that proves nothing in time is refused by itself.
+    until_s = promoted_s if promoted_s <= policy.expires_s else 0.0
+    for step in policy.live_steps:
+        if step.stage != CANARY:
+            continue
+        needs = policy.stage(CANARY).needs
+        told = (
+            f"{step.name}: {needs.pairs:,} pairs are needed of the {100 * step.share:.4g} % of sessions that it serves"
+        )
+        window = per_h * step.share * needs.within_s / 3600
+        takes_s, refusal = None, ""
+        if window < needs.pairs:
+            refusal = f"{told}, within {needs.within_s / 3600:g} h, and the traffic brings {window:,.0f}"
+        else:
+            takes_s = policy.tile_us / 1e6 + 3600 * needs.pairs / (per_h * step.share)
+            until_s += takes_s
+            if until_s > policy.expires_s >= until_s - takes_s:
+                refusal = f"{told}, and after all before them they are there at {until_s / 3600:,.1f} h, past expires"
+        found.append(StepPlan(step.name, step.share, needs.pairs, takes_s, refusal))
+    return tuple(found)
+
+
 def _volume(name: str, slice: str, need: int, at_s: float, policy: Policy, refusal: str) -> VolumePlan:
     is_in_time = at_s <= policy.expires_s
     return VolumePlan(name, slice, need, at_s if is_in_time else None, "" if is_in_time else refusal)
@@ -325,6 +375,9 @@ def plan_to_json(found: Plan) -> dict[str, object]:
             "chance_by": found.chance_by,
             "chance_expires": found.chance_expires,
         },
+        "steps": [
+            {"step": each.name, "share": each.share, "need": each.need, "takes_s": each.takes_s} for each in found.steps
+        ],
         "alpha": {"stages": dict(found.alphas), "sum": found.alpha_sum},
         "assumed": {
             "psi": found.assumed.psi,

@@ -14,7 +14,7 @@ from shadow.errors import Usage
 from tests.cli.conftest import CommandLine
 
 SECTION14 = Path(__file__).parents[1] / "settings" / "section14.yaml"
-RATES = ("--rate", "60/min", "--slice-rate", "headache-red-flags=60/h", "--slice-rate", "division=300/h")
+RATES = ("--rate", "1600/min", "--slice-rate", "headache-red-flags=60/h", "--slice-rate", "division=300/h")
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_a_policy_that_can_be_proven(planned: CommandLine) -> None:
     by_rule = {(rule["rule"], rule["slice"]): rule["pairs_expires"] for rule in found["rules"]}
     hours = 7 * 24 - 1 / 60
     expected = {
-        ("no_regression", "all"): 3600 * 0.2,
+        ("no_regression", "all"): 96_000 * 0.2,
         ("no_regression", "headache-red-flags"): 60 * 1.0,
         ("equivalent", "debug-search-api"): 300 * 0.2,
         # On `all`, graders that are bound to slices grade only the pairs of these, at the common sample.
@@ -45,6 +45,8 @@ def test_a_policy_that_can_be_proven(planned: CommandLine) -> None:
         key: by_rule[key] for key in expected
     }
     assert [] == found["refused"]
+    assert ["canary-1", "canary-2", "canary-3", "canary-4"] == [step["step"] for step in found["steps"]]
+    assert 60 + 3600 * 1000 / (96_000 * 0.2 * 0.01) == pytest.approx(found["steps"][0]["takes_s"], rel=0.01)
     assert 0.14 < found["alpha"]["sum"] < 0.16
     assert found["promote"]["earliest_s"] <= found["promote"]["likely_s"] <= found["expires_s"]
 

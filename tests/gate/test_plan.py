@@ -217,6 +217,35 @@ def test_the_sum_of_alpha_is_over_all_stages():
     assert ({"shadow": 0.05, "watch": 0.02}, 0.07) == (found.alphas, pytest.approx(found.alpha_sum))
 
 
+def with_canary(*steps, pairs=500, within_s=86_400):
+    """The small policy with these steps behind it."""
+    needs = replace(SHADOW.needs, pairs=pairs, within_s=within_s)
+    rules = (NoRegression("a", "canary/all", 0.05),)
+    return replace(SMALL, stages=(*SMALL.stages, StagePolicy("canary", needs, rules, 0.05, steps=steps)))
+
+
+def test_a_step_waits_for_the_pairs_of_its_share():
+    """
+    By hand: 10 % of 1,000 an hour bring 500 pairs in five hours, half of them in one; a tile closes behind each.
+    """
+    found = planned(with_canary(0.1, 0.5))
+    assert [("canary-1", 0.1, 500), ("canary-2", 0.5, 500)] == [(s.name, s.share, s.need) for s in found.steps]
+    assert [5 * 3600 + 60, 3600 + 60] == [pytest.approx(step.takes_s) for step in found.steps]
+    assert () == found.refusals == planned().steps
+
+
+def test_steps_that_come_too_late_are_refused_with_the_numbers():
+    """
+    A share whose window never holds the pairs, and steps that end past the run, are refused; the others are not.
+    """
+    (refusal,) = planned(with_canary(0.01, 0.5)).refusals
+    assert "canary-1: 500 pairs are needed of the 1 % of sessions that it serves, within 24 h, and the" in refusal
+    assert refusal.endswith("the traffic brings 240")
+    slow = replace(with_canary(0.05, 0.5, 0.9), expires_s=82_000)
+    (refusal,) = planned(slow).refusals
+    assert refusal.startswith("canary-2: 500 pairs") and refusal.endswith("they are there at 23.6 h, past expires")
+
+
 def test_another_comparison_waits_for_its_deadline():
     """
     Pairs of the baseline are folded an evidence deadline later.
