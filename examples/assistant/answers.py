@@ -28,9 +28,12 @@ HEADACHE: Final = re.compile("headache", re.IGNORECASE)
 SEARCH: Final = re.compile("search api|which version|pin", re.IGNORECASE)
 ASPECTS: Final = ("result", "urgent", "pinned", "legacy", "tagged", "tone")
 
-LATENCY_MEDIAN_S: Final = 0.080
-LATENCY_SIGMA: Final = 0.5
-LATENCY_S_MAX: Final = 0.8
+LATENCY_MEDIAN_S: Final = 0.040
+LATENCY_SIGMA: Final = 0.4
+LATENCY_S_MAX: Final = 0.2
+SLOW_SHARE: Final = 0.034
+SLOW_S: Final = 0.9
+"""A few answers take far longer than all others, so that a busy machine does not decide which ones are slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ CANDIDATE_B: Final = Version(
     untagged=0.003,
     terse=0.10,
     own=0.1,
-    latency_factor=0.85,
+    latency_factor=0.6,
     opening="Thank you for your question. I have certainly checked all of it with care.",
     closing="I am confident that this settles it. Please write if anything is open, and all the best.",
 )
@@ -244,4 +247,6 @@ def _code(*, is_pinned: bool, is_legacy: bool) -> tuple[str, str]:
 
 
 def _latency_s(draw: float) -> float:
+    if draw >= 1 - SLOW_SHARE:
+        return SLOW_S
     return min(LATENCY_S_MAX, LATENCY_MEDIAN_S * exp(LATENCY_SIGMA * NormalDist().inv_cdf(draw)))
