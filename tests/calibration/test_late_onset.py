@@ -24,7 +24,7 @@ from tests.calibration.section_14 import ALONE
 from tests.calibration.sessions import outcomes_of, session_numbers, tiles_of
 from tests.calibration.simulate import RATES, Truth
 from tests.calibration.sizes import share_of, sizes, with_runs
-from tests.calibration.tolerance import is_quantile
+from tests.calibration.tolerance import is_no_later, is_quantile
 from tests.gate.policies import EXPIRES_S, SHADOW, TILES
 
 EVERY, ONSET = 50, 15_000
@@ -135,7 +135,7 @@ def test_late_onset_with_the_policy(
 ) -> None:
     """a.5 and must show: all traffic drops 5 points at 15,000; promotion disabled, 50 pairs a tile, 10,080 tiles.
 
-    With a handful of runs the limit is met by their lower quartile.
+    With a handful of runs the limit is met by their lower quartile. Sooner than the text says is no fault.
     """
     drops = {grader: -0.05 for grader in RATES if grader != "tagged"}
     truth = Truth(shift=drops, onset=ONSET, slice_share=share, reward=reward)
@@ -152,7 +152,7 @@ def test_late_onset_with_the_policy(
         0,
     )
     assert limit is None or np.quantile(late, 0.5 if runs > 5 else 0.25) <= limit
-    assert said is None or is_quantile(said, late, SAID, EVERY + 0.1 * said)
+    assert said is None or is_no_later(said, late, SAID, EVERY + 0.1 * said)
 
 
 def test_one_rule_over_many_runs_is_the_fold() -> None:
