@@ -212,7 +212,7 @@ def main() -> int:
         with ExitStack() as stack:
             load = Load(go_program("load", Path(__file__).parent / "proxy" / "load"), chosen.seconds)
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shadow-bench-")))
-            kafka = stack.enter_context(ApacheKafka())
+            kafka = stack.enter_context(ApacheKafka(is_measured=True))
             peers = f"NGINX {nginx_version(nginx_program())}, Envoy {envoy_version(envoy_program())}"
             print(
                 f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {peers}, "

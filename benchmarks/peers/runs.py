@@ -188,7 +188,7 @@ def bench(load: Load) -> Iterator[Bench]:
     with (
         tempfile.TemporaryDirectory(prefix="shadow-bench-") as directory,
         # Two comparators that start together get one partition each, and none is taken away again.
-        ApacheKafka({"group.initial.rebalance.delay.ms": "3000"}) as kafka,
+        ApacheKafka({"group.initial.rebalance.delay.ms": "3000"}, is_measured=True) as kafka,
     ):
         yield Bench(kafka, load, Path(directory))
 
