@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -44,7 +44,6 @@ _AWAY: Final = frozenset(
 
 _LEADERLESS: Final = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
 LEADERLESS_S: Final = 0.1
-_UNKNOWN: Final = frozenset({KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC})
 
 C = TypeVar("C", Consumer, Producer)
 
@@ -198,18 +197,21 @@ def check_reachable(consumer: Consumer, health: Health, *, has_records: bool) ->
 T = TypeVar("T")
 
 
-def asking(what: str, question: Callable[[], T]) -> T:
+def asking(what: str, question: Callable[[], T], again: Collection[int] = _LEADERLESS) -> T:
     """Ask the broker; its refusals become Unavailable.
 
     While a partition has no leader that its clients know (right after it was made, or as a leader moves) the
     same question is put again for a while.
+
+    Args:
+        again: Codes of the refusals after which it is.
     """
     deadline_s = time.monotonic() + METADATA_S
     while True:
         try:
             return question()
         except KafkaException as raised:
-            if error_of(raised).code() not in _LEADERLESS or time.monotonic() > deadline_s:
+            if error_of(raised).code() not in again or time.monotonic() > deadline_s:
                 raise unavailable(what, raised) from raised
             time.sleep(LEADERLESS_S)
 
@@ -217,8 +219,9 @@ def asking(what: str, question: Callable[[], T]) -> T:
 def bounds_of(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
     """(first offset, offset behind the last record) of a partition, as its broker says now.
 
-    librdkafka believes for minutes that a partition does not exist where its metadata were taken before the
-    partition was made, or from a broker that had just come back: it is asked for fresh ones before that is believed.
+    A partition is unknown for a moment where it was just made, or where the only broker was away for so long that its
+    controller gave it up; and librdkafka believes for minutes what it heard in that moment. So fresh metadata are asked
+    for, and the question is put again for a while.
 
     Raises:
         Unavailable: If the broker does not say it.
@@ -226,16 +229,12 @@ def bounds_of(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]
     place = TopicPartition(topic, partition)
 
     def question() -> tuple[int, int]:
-        low, high = consumer.get_watermark_offsets(place, timeout=METADATA_S, cached=False)
+        try:
+            low, high = consumer.get_watermark_offsets(place, timeout=METADATA_S, cached=False)
+        except KafkaException as raised:
+            if error_of(raised).code() == KafkaError._UNKNOWN_PARTITION:
+                consumer.list_topics(topic, timeout=METADATA_S)
+            raise
         return int(low), int(high)
 
-    def afresh() -> tuple[int, int]:
-        try:
-            return question()
-        except KafkaException as raised:
-            if error_of(raised).code() not in _UNKNOWN:
-                raise
-        consumer.list_topics(topic, timeout=METADATA_S)
-        return question()
-
-    return asking(f"say where {topic}/{partition} ends", afresh)
+    return asking(f"say where {topic}/{partition} ends", question, {*_LEADERLESS, KafkaError._UNKNOWN_PARTITION})

@@ -25,8 +25,9 @@ from tests.services.server import Server
 _JAVA_MIN = 17
 _SERVES_S = 240.0  # a broker among many processes on few cores takes minutes, and then serves
 
-# The two broker.* times: a broker that was killed serves again after about 5 s; with the defaults only after 12 s,
-# because the controller waits for the dead registration's session to end.
+# The two broker.* times: a broker that was killed serves again after about 7 s; with the defaults only after 12 s,
+# because the controller waits for the dead registration's session to end. With less than this a node that waits for a
+# core among other tests is given up by its own controller.
 _SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -42,7 +43,7 @@ _SETTINGS = {
     "share.coordinator.state.topic.min.isr": "1",
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
-    "broker.session.timeout.ms": "2000",
+    "broker.session.timeout.ms": "4000",
     "broker.heartbeat.interval.ms": "500",
     "message.max.bytes": "8388608",
     "replica.fetch.max.bytes": "8388608",
