@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from shadow import heap
 from shadow.gate.rules import effective_letters
 from shadow.gate.run import RunState, advance, decide, fold_tile, judge_tile
 from shadow.gate.stats.engine import PAIR, RATE, log_e
@@ -94,6 +95,7 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, default=40)
     parser.add_argument("--canary", action="store_true")
     options = parser.parse_args()
+    heap.settle()  # as the gate's process does
     draw, policy = np.random.default_rng(1), policy_of(has_canary=options.canary)
     state = RunState.begin("run", policy, 0)
     times: list[tuple[float, float]] = []

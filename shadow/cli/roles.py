@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from consumers.loop import WallClock
+from shadow import heap
 from shadow.adapters.logs import configure
 from shadow.adapters.orphan import end_with_parent
 from shadow.adapters.watched import watched_store
@@ -166,6 +167,7 @@ def gate(
             four_eyes=admin.four_eyes,
         )
         attached.readiness = gate_.readiness
+        heap.settle()  # a tile is tens of thousands of small lists, without a cycle
         try:
             with (
                 answers.serving(attached.log, lambda: plan_of(settings, Run(run, ())), clock),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import hashlib
 import logging
 import os
@@ -17,6 +16,7 @@ from dataclasses import replace
 
 import uvloop
 
+from shadow import heap
 from shadow.ports import LogWriter
 from shadow.proxy.candidates import Candidates
 from shadow.proxy.config import Endpoint, ProxySettings, Timeouts
@@ -36,7 +36,6 @@ _SWEEP_S_MAX = 0.5
 _BACKLOG = 1024
 _SWITCH_S = 0.001
 _STALL_S = 0.05
-_GC_THRESHOLDS = (20_000, 20, 20)
 
 
 class Proxy:
@@ -266,10 +265,7 @@ def run(
     """
     # The mirror's thread may hold the interpreter for one burst, and not for the default 5 ms.
     sys.setswitchinterval(_SWITCH_S)
-    # Nothing of a request is in a cycle, so looking for cycles rarely costs nothing but time; what is loaded stays.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
+    heap.settle()  # nothing of a request is in a cycle
     return uvloop.run(_serve(proxy, drain_s, delay_s, on_ready, on_drain))
 
 
