@@ -190,7 +190,7 @@ def _summary(found: Plan) -> list[str]:
         f"{found.chance_expires:.1%} by {expires}",
         *(
             f"{step.name}, {100 * step.share:.4g} % of the sessions: {step.need:,} pairs "
-            + ("not before the run expires" if step.takes_s is None else f"within {duration(step.takes_s)}")
+            + ("never within the stage's window" if step.takes_s is None else f"within {duration(step.takes_s)}")
             for step in found.steps
         ),
         "chance of a false rollback: at most "

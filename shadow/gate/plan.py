@@ -86,7 +86,7 @@ class StepPlan:
     Args:
         share: Of the sessions that the candidate serves, in (0, 1].
         need: Pairs of the step alone.
-        takes_s: How long they take at the rate of the copies; None: longer than a run may last.
+        takes_s: How long they take at the rate of the copies; None: the stage's window never holds so many.
     """
 
     name: str
