@@ -64,7 +64,7 @@ class KafkaGroup:
             merged["group.instance.id"] = member
         is_classic = merged.get("group.protocol") != "consumer"
         # Where the broker assigns, it finishes every rebalance itself.
-        self._orphans = Orphans(properties, topic, group, member) if is_classic and not is_embedded else None
+        self._orphans = Orphans(properties, topic, group) if is_classic and not is_embedded else None
         self._partitions = 0
         if is_classic:
             merged["partition.assignment.strategy"] = "cooperative-sticky"
@@ -140,7 +140,7 @@ class KafkaGroup:
                 log.debug("the partitions of %s are not known yet: %s", self._topic, sentence(error_of(raised)))
                 return
             self._partitions = len(found.partitions)
-        orphans = self._orphans.found(self._partitions)
+        orphans = self._orphans.found(self._partitions, self._consumer.memberid())
         if orphans:
             log.warning("group %s: nobody owns the partitions %s; joining again", self._group, sorted(orphans))
             self._consumer.unsubscribe()

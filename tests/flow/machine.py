@@ -223,6 +223,7 @@ class Machine:
         ends = self.log.admin().ends(self.settings.topics.requests)
 
         def is_settled() -> bool:
+            self.supervisor.check()
             heads = [self.head(partition) for partition in range(PARTITIONS)]
             if not all(
                 head and head["comparisons"]["candidate-production"]["base"] >= end
