@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
 
+from shadow.gate import sentences
 from shadow.gate.evidence import evidence_tree
 from shadow.gate.measures import Evidence
+from shadow.gate.observe import Observation
 from shadow.records.comparisons import CANDIDATE_HUMAN, HUMAN, PRODUCTION
 from shadow.records.policy import Rule, StagePolicy
 
@@ -55,7 +57,7 @@ class RuleLine:
         log_e_pass: Smallest log e of its promote tests. need: what it must reach.
         log_e_fail: Largest log e of its rollback tests; None where it has none. need_fail: what makes it FAIL.
         effect: Design effect.
-        reason: One sentence with the numbers.
+        judged, seen: The rule as configured, and its counts.
     """
 
     rule: str
@@ -73,7 +75,18 @@ class RuleLine:
     need: float
     need_fail: float | None
     effect: float
-    reason: str
+    judged: Rule
+    seen: Observation
+
+    @property
+    def reason(self) -> str:
+        """One sentence with the numbers, made when it is asked for: while a gate holds, few of its lines are read."""
+        if self.verdict == Verdict.BROKEN:
+            return sentences.broken(self.judged, self.seen)
+        if self.verdict == Verdict.FAIL and self.log_e_fail is not None and self.need_fail is not None:
+            return sentences.failed(self.judged, self.seen, self.estimate, self.log_e_fail, self.need_fail)
+        say = sentences.passed if self.verdict == Verdict.PASS else sentences.undecided
+        return say(self.judged, self.seen, self.estimate, self.log_e_pass, self.need)
 
     @property
     def name(self) -> str:

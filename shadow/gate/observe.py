@@ -72,11 +72,7 @@ def observe(rule: Rule, evidence: Evidence) -> Observation:
     if isinstance(rule, Feedback):
         return _feedback(rule, evidence)
     comparison = comparison_of(rule)
-    own = evidence.of(comparison)
-    part = own.slices.get(rule.slice, _EMPTY)
-    if isinstance(rule, Agreement) and part.agreement is None:
-        # evidence.json may state it beside the rest of the slice (design.md, section 15).
-        own, part = evidence, evidence.slices.get(rule.slice, _EMPTY)
+    own, part = _own_part(rule, comparison, evidence)
     n, letters, histogram, sums, names, trouble = _counts(rule, part)
     effect = _first(own.design_effect.get(rule.slice), names)
     cells = _first(own.cells.get(rule.slice), names)
@@ -95,6 +91,24 @@ def observe(rule: Rule, evidence: Evidence) -> Observation:
         trouble=trouble,
         note=_asked(part, comparison),
     )
+
+
+def letters_of(rule: Rule, evidence: Evidence) -> tuple[tuple[int, int, int], tuple[int, ...] | None]:
+    """The letters and the histogram alone of what `observe` finds; no letters of votes."""
+    if isinstance(rule, Feedback):
+        return _NOTHING, None
+    _, letters, histogram, *_ = _counts(rule, _own_part(rule, comparison_of(rule), evidence)[1])
+    return letters, histogram
+
+
+def _own_part(rule: Rule, comparison: str, evidence: Evidence) -> tuple[Evidence, SliceEvidence]:
+    """A rule's comparison and slice."""
+    own = evidence.of(comparison)
+    part = own.slices.get(rule.slice, _EMPTY)
+    if isinstance(rule, Agreement) and part.agreement is None:
+        # evidence.json may state it beside the rest of the slice (design.md, section 15).
+        return evidence, evidence.slices.get(rule.slice, _EMPTY)
+    return own, part
 
 
 def _feedback(rule: Feedback, evidence: Evidence) -> Observation:

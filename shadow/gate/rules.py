@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from shadow.gate import sentences
 from shadow.gate.compiled import CompiledStage, compile_tests
 from shadow.gate.conditions import FRESHNESS_S_MAX, conditions_of
 from shadow.gate.intervals import NOTHING, Interval, estimate_of, intervals_of
@@ -165,16 +164,13 @@ def _line(
     # The test that is nearest to its threshold speaks for the rule; two tests of one rule weigh the same.
     against = [(log_es[test], need_average + more) for test, more in compiled.against[index]]
     log_e_fail, need_fail = max(against) if against else (None, None)
-    estimate = estimate_of(rule, seen)
     is_proven = log_e_pass >= need and not (isinstance(rule, Improve) and seen.n < IMPROVE_PAIRS_MIN)
     if log_e_fail is not None and need_fail is not None and log_e_fail >= need_fail and not seen.trouble:
-        verdict, reason = Verdict.FAIL, sentences.failed(rule, seen, estimate, log_e_fail, need_fail)
+        verdict = Verdict.FAIL
     elif seen.trouble:
-        verdict, reason = Verdict.BROKEN, sentences.broken(rule, seen)
-    elif is_proven:
-        verdict, reason = Verdict.PASS, sentences.passed(rule, seen, estimate, log_e_pass, need)
+        verdict = Verdict.BROKEN
     else:
-        verdict, reason = Verdict.UNDECIDED, sentences.undecided(rule, seen, estimate, log_e_pass, need)
+        verdict = Verdict.PASS if is_proven else Verdict.UNDECIDED
     return RuleLine(
         rule=kind_of(rule),
         id=compiled.ids[index],
@@ -183,7 +179,7 @@ def _line(
         grader=subject_of(rule),
         verdict=verdict,
         pairs=seen.n,
-        estimate=estimate,
+        estimate=estimate_of(rule, seen),
         lower=interval[0],
         upper=interval[1],
         log_e_pass=log_e_pass,
@@ -191,7 +187,8 @@ def _line(
         need=need,
         need_fail=need_fail,
         effect=seen.effect,
-        reason=reason,
+        judged=rule,
+        seen=seen,
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from shadow.gate.compiled import CompiledStage, compile_tests
 from shadow.gate.measures import Evidence
-from shadow.gate.observe import Observation, observe
+from shadow.gate.observe import Observation, letters_of, observe
 from shadow.gate.rules import groups_of
 from shadow.gate.stats import detector
 from shadow.gate.stats.engine import HISTOGRAM, Floats, cached_log_factors
@@ -117,7 +117,7 @@ class StageState:
         compiled, stage = self.compiled, self.compiled.stage
         parts = {name: Evidence(slices=slices_from_vectors(t.vectors, stage, {})) for name, t in tiles.items()}
         tile = replace(parts.pop(CANDIDATE_PRODUCTION), others=parts)
-        new = [observe(rule, tile) for rule in stage.rules]
+        new = [letters_of(rule, tile) for rule in stage.rules]
         # R stays 0 until the totals before this tile fill enough hash cells.
         has_tile = (name in tiles for name in compiled.comparisons)
         is_running = np.array(
@@ -151,15 +151,22 @@ class StageState:
         return max((value for value in sums if value is not None), default=None), parts
 
 
-def _increments(compiled: CompiledStage, known: list[Observation], new: list[Observation]) -> Floats:
-    """Log factors of a tile, summed over its counts over the design effects so far. Shape (D, 29)."""
-    letters = np.array([seen.letters for seen in new], dtype=np.float64).reshape(-1, 3)
+def _increments(
+    compiled: CompiledStage,
+    known: list[Observation],
+    new: list[tuple[tuple[int, int, int], tuple[int, ...] | None]],
+) -> Floats:
+    """Log factors of a tile's letters or histograms, summed over its counts over the design effects so far.
+
+    Shape (D, 29).
+    """
+    letters = np.array([letters for letters, _ in new], dtype=np.float64).reshape(-1, 3)
     effects = np.array([seen.effect for seen in known])
     counts = (letters / effects[:, None])[compiled.detecting_rule]
     result: Floats = (counts[:, None, :] * compiled.detecting_factors).sum(axis=-1)
     for row, index in enumerate(compiled.detecting):
         test = compiled.tests[index]
-        bins = new[test.rule].histogram
+        bins = new[test.rule][1]
         if bins is not None:
             factors = cached_log_factors(HISTOGRAM, test.mean, test.side)
             result[row] = (factors * (np.array(bins) / effects[test.rule])).sum(axis=-1)

@@ -19,6 +19,22 @@ def chances(production: float, candidate: float, phi: float = PHI) -> Floats:
     return np.array([loss, 1 - loss - win, win])
 
 
+def turned(production: float, candidate: float, phi: float = PHI) -> Floats:
+    """The same of a candidate made from an equal one, whose outcomes have correlation phi with production's.
+
+    Where it is worse, some of that one's passes are turned into failures, whatever production's outcome; where it is
+    better, failures into passes. More pairs differ than with `chances`: 17 % instead of 14.7 at .85 and .80.
+    """
+    loss, _, win = chances(production, production, phi)
+    if candidate <= production:
+        share = (production - candidate) / production
+        loss, win = loss + share * (production - loss), win * (1 - share)
+    else:
+        share = (candidate - production) / (1 - production)
+        loss, win = loss * (1 - share), win + share * (1 - production - win)
+    return np.array([loss, 1 - loss - win, win])
+
+
 def letters_of(chance: Floats, rng: np.random.Generator, *, runs: int, looks: int, every: int) -> NDArray[np.int64]:
     """New losses, ties and wins at each look. Shape (runs, looks, 3)."""
     return rng.multinomial(every, chance, size=(runs, looks))

@@ -1,5 +1,7 @@
 """Traffic of statistics.md 2.15: ten overlapping slices, and everything else that its twenty rules look at.
 
+Points are outcomes turned (`turned`): only so do all rows of the table come out.
+
 share      .30 .20 .15 .10 .10 .08 .06 .05 .04 .03     membership drawn for each request and slice on its own
 """
 
@@ -26,14 +28,14 @@ from shadow.records.policy import (
     StagePolicy,
 )
 from tests.calibration.batch import Counted
-from tests.calibration.draws import chances
+from tests.calibration.draws import turned
 
 SHARES = (0.30, 0.20, 0.15, 0.10, 0.10, 0.08, 0.06, 0.05, 0.04, 0.03)
 MATH, TEN_PERCENT, FOUR_PERCENT = 2, 3, 8
 """Which of the slices is which. The text does not say how large math is: 15 % comes nearest (20 % promotes the row
 "1pt drop everywhere except math" in 92 % of runs, 10 % the good candidate in 80 %)."""
-TOOLS = 2
-"""The slice whose tool calls are compared: the text does not say; 15 % gives its median of 10,850 pairs."""
+TOOLS = 1
+"""The slice whose tool calls are compared: the text does not say; 20 % comes nearest (15 % rolls back 72 % of runs)."""
 COST_CORRELATION = 0.8
 """Of the two roles' log costs. Not in the text; independent costs take a median of 1,125 pairs instead of its 550."""
 BASE = 0.85
@@ -106,12 +108,10 @@ def _graded(truth: Many, members: NDArray[np.bool_], rng: np.random.Generator) -
     """Counts of `all` and of each slice."""
     pairs = members.shape[1]
     draw, place = rng.random(pairs), np.arange(pairs)
-    letters = _letters(chances(BASE, BASE + truth.rest), draw)
+    letters = _letters(turned(BASE, BASE + truth.rest), draw)
     for name, points in truth.drops.items():
-        letters = np.where(
-            members[name] & (place >= truth.onset), _letters(chances(BASE, BASE + points), draw), letters
-        )
-    math = _letters(chances(BASE, BASE + truth.math), draw)
+        letters = np.where(members[name] & (place >= truth.onset), _letters(turned(BASE, BASE + points), draw), letters)
+    math = _letters(turned(BASE, BASE + truth.math), draw)
     is_math = members[MATH].copy()
     for name in truth.drops:
         is_math &= ~members[name]
@@ -148,7 +148,7 @@ def simulate(truth: Many, rng: np.random.Generator, *, runs: int, pairs: int = 2
         graded = _graded(truth, members, rng)
         unsafe = 2 * (rng.random(pairs) < truth.safe).astype(np.int8)
         untagged = 2 * (rng.random(pairs) >= truth.tagged).astype(np.int8)
-        tool = _letters(chances(0.92, truth.tool), rng.random(pairs))
+        tool = _letters(turned(0.92, truth.tool), rng.random(pairs))
         hacks = 1 + (rng.random(pairs) < truth.hack).astype(np.int8) - (rng.random(pairs) < 0.01)
         rows = [
             *graded,

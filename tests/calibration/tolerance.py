@@ -50,11 +50,6 @@ def is_quantile(expected: float, values: Numbers, runs_said: int, step: float, q
     return bool(low - step <= expected <= high + step)
 
 
-def is_no_less(expected: float, hits: int, runs: int, runs_said: int) -> bool:
-    """Whether the share is as large as one found in `runs_said` runs, or larger: for a power, more is no fault."""
-    return hits / runs >= expected - share_tolerance(expected, hits, runs, runs_said)
-
-
 def is_no_later(expected: float, values: Numbers, runs_said: int, step: float) -> bool:
     """Whether the median is as early as one of `runs_said` runs, or earlier: a right decision may come sooner."""
     return float(np.median(values)) <= expected or is_quantile(expected, values, runs_said, step)
