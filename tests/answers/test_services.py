@@ -19,7 +19,6 @@ import yaml
 
 from shadow.adapters.embedded import free_port
 from shadow.cli.answers import export, import_
-from shadow.cli.demo import wait_for_ports
 from shadow.cli.purge import purge
 from shadow.cli.supervise import shadow_command
 from shadow.errors import Unavailable, Usage
@@ -125,7 +124,7 @@ def test_each_answer_of_a_person_is_one_pair(tmp_path: Path, kafka: ApacheKafka,
     """
     with Machine(tmp_path, kafka.bootstrap, redis_server.url, change=with_people) as machine:
         machine.start()
-        wait_for_ports(machine.ports.values(), machine.supervisor)
+        machine.await_serving()
         total = sent(machine)
         assert machine.started is not None
         name = machine.started.run

@@ -22,6 +22,7 @@ from shadow.adapters.kafka import KafkaLog
 from shadow.adapters.redis import RedisStore
 from shadow.cli import wiring
 from shadow.cli.begin import runs_of, transactional_id
+from shadow.cli.demo import wait_for_ports
 from shadow.cli.refold import refold
 from shadow.cli.supervise import Supervisor, shadow_command
 from shadow.cli.view import running_counts
@@ -148,6 +149,16 @@ class Machine:
             self.start_role(role)
         if self.settings.is_live and "proxy" in self._roles:
             self.start_role("worker-production")
+
+    def await_serving(self) -> None:
+        """Wait until everything listens and the candidate's worker owns every partition.
+
+        Copies that outlive their deadline before that have no answer of the candidate: a second of them at 100 a second
+        holds the coverage of 98 % up for 5,000 requests.
+        """
+        wait_for_ports(self.ports.values(), self.supervisor)
+        log, owned = self.folder / "worker.log", f"answering partitions {list(range(PARTITIONS))}"
+        wait_until(lambda: owned in log.read_text(), "the worker answers", 120)
 
     def begin(self) -> Started:
         """Begin the run, which nobody serves yet."""

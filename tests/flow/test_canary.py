@@ -10,7 +10,6 @@ import pytest
 
 from shadow.adapters.content import request_in
 from shadow.cli.begin import runs_of, transactional_id
-from shadow.cli.demo import wait_for_ports
 from tests.flow.harness import records_of, wait_until
 from tests.flow.machine import Machine
 from tests.flow.traffic import Traffic
@@ -88,7 +87,7 @@ def test_good_candidate_goes_through_canary_and_watch(tmp_path, kafka, redis_ser
     """
     with machine_of(tmp_path, kafka, redis_server, watch_for="6s") as machine:
         machine.start()
-        wait_for_ports(machine.ports.values(), machine.supervisor)
+        machine.await_serving()
         with Traffic(machine.ports["proxy"], rate=100) as traffic:
             await_decisions(machine, 4)
         decisions, replay = decisions_of(machine), machine.run("replay")
@@ -117,7 +116,7 @@ def test_candidate_that_fails_only_live_is_rolled_back_from_canary(tmp_path, kaf
     flags = ("--wrong-every", "1", "--wrong-live")
     with machine_of(tmp_path, kafka, redis_server, candidate=flags) as machine:
         machine.start()
-        wait_for_ports(machine.ports.values(), machine.supervisor)
+        machine.await_serving()
         with Traffic(machine.ports["proxy"], rate=100) as traffic:
             await_decisions(machine, 2)
             before = served(machine)
@@ -143,7 +142,7 @@ def test_candidate_that_turns_bad_after_its_promotion_is_rolled_back_from_watch(
     flags = ("--wrong-every", "1", "--wrong-while", str(switch))
     with machine_of(tmp_path, kafka, redis_server, candidate=flags) as machine:
         machine.start()
-        wait_for_ports(machine.ports.values(), machine.supervisor)
+        machine.await_serving()
         with Traffic(machine.ports["proxy"], rate=100):
             await_decisions(machine, 3)
             switch.touch()
@@ -173,7 +172,7 @@ def test_only_one_of_two_candidates_has_live_traffic(tmp_path, kafka, redis_serv
         for machine in (first, second):
             machine.start()
         for machine in (first, second):
-            wait_for_ports(machine.ports.values(), machine.supervisor)
+            machine.await_serving()
         with Traffic(first.ports["proxy"], rate=100) as traffic:
             wait_until(lambda: decisions_of(first) or decisions_of(second), "one is in canary", 240)
             live, waiting = (first, second) if decisions_of(first) else (second, first)

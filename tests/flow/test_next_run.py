@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 from shadow.cli.begin import runs_of, transactional_id
-from shadow.cli.demo import wait_for_ports
 from tests.flow.harness import send, wait_until
 from tests.flow.machine import Machine
 
@@ -25,7 +24,7 @@ def test_processes_leave_a_decided_run_and_find_the_next_one(tmp_path, kafka, re
     """
     with Machine(tmp_path, kafka.bootstrap, redis_server.url, pairs=200) as machine:
         machine.start()
-        wait_for_ports(machine.ports.values(), machine.supervisor)
+        machine.await_serving()
         send(machine.ports["proxy"], 400)
         wait_until(lambda: decisions(machine) == [(1, "done")], "the first decision")
         for role in ("worker", "comparator", "gate"):

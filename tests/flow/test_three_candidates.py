@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from shadow.cli.demo import wait_for_ports
 from shadow.gate.history import PROMOTED_ELSEWHERE
 from shadow.gate.run import RunState, fold_tile, judge_tile
 from shadow.records.decisions import EXPIRE, HOLD, PROMOTE, ROLLBACK, Decision, Started
@@ -118,7 +117,7 @@ def play(trials: dict[str, Machine]) -> dict[str, Decision]:
         machine.start()
     first.start_role("worker-production")
     for machine in trials.values():
-        wait_for_ports(machine.ports.values(), machine.supervisor)
+        machine.await_serving()
         wait_until(lambda m=machine: all(m.head(each) for each in range(PARTITIONS)), "the first checkpoint")
     assert {200: REQUESTS} == send(first.ports["proxy"], REQUESTS)
     wait_until(lambda: all(machine.decision() for machine in trials.values()), "three decisions", 240)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import yaml
 
-from shadow.cli.demo import wait_for_ports
 from shadow.ports import Change
 from shadow.stream.state import slot_of
 from tests.cli.conftest import CommandLine
@@ -32,7 +31,7 @@ def test_p4_a_live_run_is_recomputed_archived_and_recomputed(
     """
     with Machine(tmp_path, kafka.bootstrap, redis_server.url, pairs=300) as machine:
         machine.start()
-        wait_for_ports(machine.ports.values(), machine.supervisor)
+        machine.await_serving()
         send(machine.ports["proxy"], 600)
         wait_until(lambda: decided(machine), "the promotion")
         machine.supervisor.stop(["proxy", "worker", "comparator", "gate"])

@@ -14,7 +14,6 @@ import pytest
 
 from shadow.cli.answers import export as ask
 from shadow.cli.answers import import_
-from shadow.cli.demo import wait_for_ports
 from shadow.cli.examples import examples_of
 from shadow.cli.export import export
 from shadow.cli.pairs import pairs
@@ -91,7 +90,7 @@ def test_a_run_becomes_training_data(
         tmp_path, kafka.bootstrap, redis_server.url, candidate=candidate, change=with_wrong_answers
     ) as machine:
         machine.start()
-        wait_for_ports(machine.ports.values(), machine.supervisor)
+        machine.await_serving()
         total = sent(machine)
         by_people = answered_by_people(machine, tmp_path)
         wait_until(lambda: len(pairs_in(machine)) == total + len(by_people), "every pair", timeout_s=120)
