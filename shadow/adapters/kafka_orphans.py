@@ -41,12 +41,14 @@ class Orphans:
     Args:
         properties: Of the client.
         topic: The only one that the group reads.
+        every_s: Between two looks.
     """
 
-    def __init__(self, properties: Mapping[str, Any], topic: str, group: str) -> None:
+    def __init__(self, properties: Mapping[str, Any], topic: str, group: str, every_s: float = LOOK_S) -> None:
         self._admin = AdminClient({**RECONNECT, **properties}, logger=ClientLog())
         self._topic = topic
         self._group = group
+        self._every_s = every_s
         self._asked: Future[list[Any]] | None = None
         self._looked_s = time.monotonic()
         self._suspected: frozenset[int] = frozenset()
@@ -59,7 +61,7 @@ class Orphans:
             member_id: What the broker calls this member.
         """
         if self._asked is None:
-            if time.monotonic() - self._looked_s >= LOOK_S:
+            if time.monotonic() - self._looked_s >= self._every_s:
                 self._looked_s = time.monotonic()
                 self._asked = Future()
                 threading.Thread(target=self._ask, args=(self._asked,), name="orphans", daemon=True).start()

@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import pytest
 
-from shadow.adapters import kafka_orphans
 from shadow.adapters.kafka import KafkaLog
 from shadow.adapters.kafka_group import KafkaGroup
 from shadow.adapters.kafka_orphans import Orphans
@@ -19,10 +18,9 @@ PARTITIONS = 3
 
 LOOKS = """
 import sys, time
-from shadow.adapters import kafka_orphans
+from shadow.adapters.kafka_orphans import Orphans
 
-kafka_orphans.LOOK_S = 0.0
-orphans = kafka_orphans.Orphans({"bootstrap.servers": sys.argv[1]}, *sys.argv[2:4])
+orphans = Orphans({"bootstrap.servers": sys.argv[1]}, *sys.argv[2:4], every_s=0.0)
 while True:
     orphans.found(1, "nobody")
     time.sleep(0.005)
@@ -54,13 +52,10 @@ def looks(orphans: Orphans, member_id: str) -> list[frozenset[int]]:
     return found
 
 
-def test_partitions_without_an_owner_are_found_at_the_second_look(
-    kafka: ApacheKafka, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_partitions_without_an_owner_are_found_at_the_second_look(kafka: ApacheKafka) -> None:
     """
     A group owns its own topic and nothing of another one; what nobody owns at two looks is found, then suspected anew.
     """
-    monkeypatch.setattr(kafka_orphans, "LOOK_S", 0.0)
     topic, another = topic_of(kafka), topic_of(kafka)
     properties = {"bootstrap.servers": kafka.bootstrap}
     assigned: list[int] = []
@@ -76,8 +71,8 @@ def test_partitions_without_an_owner_are_found_at_the_second_look(
         everything, nothing = frozenset(range(PARTITIONS)), frozenset[int]()
         member_id = group._consumer.memberid() or ""
         assert member_id.startswith("m-")
-        assert [nothing] * 4 == looks(Orphans(properties, topic, topic), member_id)
-        orphans = Orphans(properties, another, topic)
+        assert [nothing] * 4 == looks(Orphans(properties, topic, topic, every_s=0.0), member_id)
+        orphans = Orphans(properties, another, topic, every_s=0.0)
         assert [nothing, everything, nothing, everything] == looks(orphans, member_id)
         assert [nothing] * 4 == looks(orphans, "another member acts")
     finally:
